@@ -1,0 +1,612 @@
+// The session in the calling thread: files in, plain answers out. It adds order, abort and provenance to the wasm
+// module and does no arithmetic of its own.
+
+import init, { Engine, VolumeReader, parseReports, readPair, reportText, version } from './wasm/ctmatch.js';
+import { CtmatchError } from './error.js';
+import { modelFiles, request } from './weights.js';
+
+export { CtmatchError };
+
+/**
+ * @typedef {import('./index.js').Session} PublicSession
+ * @typedef {import('./index.js').OpenOptions} OpenOptions
+ * @typedef {import('./index.js').CallOptions} CallOptions
+ * @typedef {import('./index.js').Progress} Progress
+ * @typedef {import('./index.js').Report} Report
+ * @typedef {import('./index.js').ImageLatent} ImageLatent
+ * @typedef {import('./index.js').ReportSet} ReportSet
+ * @typedef {{ reason: 'destroyed' | 'unknown' | 'wasm-abort', message: string }} Loss
+ */
+
+/**
+ * What crosses from the wasm module.
+ * @typedef {Omit<import('./index.js').Volume, 'slice' | 'close'>} VolumeFacts
+ * @typedef {{ backend: import('./index.js').Backend, adapter: string, vendor: string, software: boolean,
+ *   limits: Record<string, number> }} DeviceFacts
+ * @typedef {import('./index.js').ModelInfo & { variant: string, weightsSha256: string, dimLatent: number,
+ *   grid: import('./index.js').Triple }} LoadedModel
+ * @typedef {{ shards: import('./index.js').Shard[], tokenizer: import('./index.js').Shard }} Listing
+ * @typedef {{ vector: Float32Array<ArrayBuffer>, codes: Uint16Array<ArrayBuffer>, timingsMs: Record<string, number> }} RawImage
+ * @typedef {{ vector: Float32Array, tokens: number, truncated: boolean }} RawText
+ * @typedef {{ rows: Omit<import('./index.js').Ranked, 'id'>[], tieTolerance: number }} RawRanking
+ */
+
+// One read of a Blob; between two reads the thread can take messages, and so an abort.
+const CHUNK_BYTES = 2 * 1024 * 1024;
+
+// The smallest module: when even this does not compile, a policy forbids WebAssembly.
+const EMPTY_MODULE = new Uint8Array([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);
+
+// wasm-bindgen keeps one instance per thread: it is started once, and useless after a trap.
+let started = false;
+let trapped = false;
+
+/** @type {Set<(message: string) => void>} */
+const trapListeners = new Set();
+
+// A trap inside a Rust future surfaces as an uncaught error, and the promise of the call never settles.
+/** @param {Event} event */
+function onUncaught(event) {
+  const error = event instanceof ErrorEvent ? event.error : event instanceof PromiseRejectionEvent ? event.reason : undefined;
+  if (error instanceof WebAssembly.RuntimeError) for (const listener of [...trapListeners]) listener(error.message);
+}
+
+/** @param {(message: string) => void} listener */
+function listenForTraps(listener) {
+  if (trapListeners.size === 0) {
+    globalThis.addEventListener('error', onUncaught);
+    globalThis.addEventListener('unhandledrejection', onUncaught);
+  }
+  trapListeners.add(listener);
+}
+
+/** @param {(message: string) => void} listener */
+function ignoreTraps(listener) {
+  trapListeners.delete(listener);
+  if (trapListeners.size === 0) {
+    globalThis.removeEventListener('error', onUncaught);
+    globalThis.removeEventListener('unhandledrejection', onUncaught);
+  }
+}
+
+/** @param {string} message */
+const wasmAbort = (message) => new CtmatchError('WASM_ABORT', `the wasm module stopped: ${message}; open a new session`, { retryable: true });
+
+/** @param {string} message @param {Readonly<Record<string, unknown>>} [detail] */
+const invalid = (message, detail) => new CtmatchError('INVALID_ARGUMENT', message, { detail });
+
+/** @param {Response} response @param {AbortSignal} [signal] */
+async function compile(response, signal) {
+  try {
+    // A wrong MIME type makes the streaming compiler refuse; the bytes are the same.
+    return response.headers.get('content-type')?.startsWith('application/wasm')
+      ? await WebAssembly.compileStreaming(response)
+      : await WebAssembly.compile(await response.arrayBuffer());
+  } catch (cause) {
+    signal?.throwIfAborted();
+    const blocked = await WebAssembly.compile(EMPTY_MODULE).then(() => false, () => true);
+    if (blocked) {
+      throw new CtmatchError('CSP_WASM_BLOCKED', "the page's policy blocks WebAssembly; script-src needs 'wasm-unsafe-eval'", { cause });
+    }
+    throw new CtmatchError('NETWORK', `${response.url} is not a WebAssembly module`, { detail: { url: response.url }, cause });
+  }
+}
+
+/** A volume of the wasm module behind the public shape. */
+class Volume {
+  #raw;
+  #closed = false;
+  #release;
+  /** @type {string | undefined} */
+  #sha256;
+
+  /**
+   * @param {import('./wasm/ctmatch.js').Volume} raw
+   * @param {Readonly<Record<string, unknown>>} reading how it was read, for the provenance
+   * @param {(free: () => void) => void} release runs `free` once no call uses the volume
+   */
+  constructor(raw, reading, release) {
+    /** @type {VolumeFacts} */
+    const info = raw.info();
+    this.#raw = raw;
+    this.#release = release;
+    this.reading = reading;
+    this.dims = info.dims;
+    this.spacingMm = info.spacingMm;
+    this.orientation = info.orientation;
+    this.datatype = info.datatype;
+    this.findings = info.findings.map(({ code, action, params }) => ({ code, action, params: params ?? {} }));
+    this.huRange = info.huRange;
+    this.modelBox = info.modelBox;
+    this.voxelBytes = info.voxelBytes;
+  }
+
+  get raw() {
+    if (this.#closed) throw new CtmatchError('CLOSED', 'the volume is closed');
+    return this.#raw;
+  }
+
+  /** Hashed once: it reads every voxel. */
+  get voxelSha256() {
+    return (this.#sha256 ??= this.raw.voxelSha256());
+  }
+
+  /**
+   * @param {import('./index.js').Plane} plane
+   * @param {number} index
+   * @param {import('./index.js').SliceOptions} [options]
+   * @returns {Promise<import('./index.js').Slice>}
+   */
+  async slice(plane, index, { grid = 'native', signal } = {}) {
+    signal?.throwIfAborted();
+    try {
+      return this.raw.slice(plane, index, grid);
+    } catch (error) {
+      throw publicError(error, signal);
+    }
+  }
+
+  close() {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#release(() => this.#raw.free());
+  }
+}
+
+/**
+ * What the caller gets for an error of the wasm module.
+ * @param {any} error
+ * @param {AbortSignal} [signal]
+ */
+function publicError(error, signal) {
+  if (signal?.aborted && (error?.code === 'ABORTED' || error?.name === 'AbortError')) return signal.reason;
+  if (error instanceof WebAssembly.RuntimeError) return wasmAbort(error.message);
+  if (error instanceof CtmatchError || typeof error?.code !== 'string') return error;
+  return new CtmatchError(error.code, error.message, { retryable: error.retryable, detail: error.detail });
+}
+
+/** @param {string} text */
+async function sha256(text) {
+  // Absent outside secure contexts (https, localhost); the session's `degraded` says so.
+  if (!globalThis.crypto?.subtle) return '';
+  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text)));
+  return Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+/** @implements {PublicSession} */
+class Session {
+  #options;
+  /** @type {Engine | undefined} */
+  #engine;
+  /** @type {DeviceFacts | undefined} */
+  #device;
+  /** @type {LoadedModel | undefined} */
+  #model;
+  #gpuBytes = 0;
+  /** @type {Record<string, unknown>} */
+  #modelPreprocess = {};
+  /** @type {Map<string, { vector: Float32Array, tokens: number, truncated: boolean, sha256: string }>} */
+  #texts = new Map();
+  /** @type {Set<Volume>} */
+  #volumes = new Set();
+  #encoded = { volumes: 0, texts: 0, textsFromCache: 0 };
+  /** @type {string[]} */
+  #degraded = [];
+  /** @type {Readonly<Record<string, number>>} */
+  #lastTimings = {};
+  /** The tail of the calls that use the engine: it serves one at a time. @type {Promise<unknown>} */
+  #tail = Promise.resolve();
+  #closing = new AbortController();
+  #inFlight = 0;
+  /** @type {CtmatchError | undefined} */
+  #trap;
+  /** Until a model is loaded again. @type {CtmatchError | undefined} */
+  #deviceLost;
+  /** @type {Set<(error: CtmatchError) => void>} */
+  #rejecters = new Set();
+  /** @type {(loss: Loss) => void} */
+  #lose = () => {};
+
+  /** @param {OpenOptions & { baseUrl?: string }} options */
+  constructor(options) {
+    this.#options = options;
+    this.#network = { policy: options.network ?? 'same-origin', urls: /** @type {string[]} */ ([]) };
+    /** @type {Promise<Loss>} */
+    this.lost = new Promise((resolve) => { this.#lose = resolve; });
+    if (!globalThis.crypto?.subtle) this.#degraded.push('insecure context: report texts are not hashed');
+    listenForTraps(this.#onTrap);
+  }
+
+  #network;
+
+  get info() {
+    const { backend, adapter, software } = this.#device ?? {};
+    const model = this.#model && (({ id, revision, license, embeddingSpace, untrained, tieTolerance }) =>
+      ({ id, revision, license, embeddingSpace, untrained, tieTolerance }))(this.#model);
+    return {
+      backend, adapter, software, variant: this.#model?.variant, gpuBytes: this.#gpuBytes, model,
+      degraded: [...this.#degraded], urls: [...this.#network.urls], encoded: { ...this.#encoded },
+    };
+  }
+
+  /** @param {string} message */
+  #onTrap = (message) => {
+    // With nothing in flight the error belongs to another wasm module of the page.
+    if (this.#inFlight === 0) return;
+    trapped = true;
+    this.#trap = wasmAbort(message);
+    this.#lose({ reason: 'wasm-abort', message: this.#trap.message });
+    for (const reject of this.#rejecters) reject(this.#trap);
+  };
+
+  /**
+   * Runs one call: errors become public ones, and a trap or `close` ends it.
+   * @template T
+   * @param {(signal: AbortSignal | undefined) => Promise<T>} task
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<T>}
+   */
+  #call(task, signal) {
+    return new Promise((resolve, reject) => {
+      if (this.#closing.signal.aborted) return reject(this.#closing.signal.reason);
+      if (this.#trap) return reject(this.#trap);
+      if (signal?.aborted) return reject(signal.reason);
+      const either = signal ? AbortSignal.any([signal, this.#closing.signal]) : this.#closing.signal;
+      this.#inFlight += 1;
+      this.#rejecters.add(reject);
+      task(either).then(resolve, (error) => {
+        const shown = publicError(error, either);
+        if (shown instanceof CtmatchError && shown.code === 'WASM_ABORT') this.#onTrap(shown.message);
+        if (shown instanceof CtmatchError && shown.code === 'DEVICE_LOST') {
+          this.#deviceLost = shown;
+          this.#model = undefined;
+          this.#lose({ reason: shown.detail.reason === 'destroyed' ? 'destroyed' : 'unknown', message: shown.message });
+        }
+        reject(shown);
+      }).finally(() => {
+        this.#inFlight -= 1;
+        this.#rejecters.delete(reject);
+      });
+    });
+  }
+
+  /**
+   * @template T
+   * @param {(signal: AbortSignal | undefined) => Promise<T>} task
+   * @param {AbortSignal} [signal]
+   */
+  #queued(task, signal) {
+    return this.#call((either) => {
+      const turn = this.#tail.then(() => {
+        either?.throwIfAborted();
+        return task(either);
+      });
+      this.#tail = turn.catch(() => {});
+      return turn;
+    }, signal);
+  }
+
+  /** @param {CallOptions} [options] */
+  async start({ signal, onProgress } = {}) {
+    if (trapped) throw new CtmatchError('WASM_ABORT', 'the wasm module of this thread has stopped: reload the page or use a worker');
+    if (started) return;
+    const { wasmUrl, baseUrl } = this.#options;
+    const url = wasmUrl ? new URL(wasmUrl, baseUrl ?? location.href) : new URL('./wasm/ctmatch_bg.wasm', import.meta.url);
+    await this.#call(async (either) => {
+      const response = await request(url, this.#network, either);
+      // Of an encoded response the header counts compressed bytes.
+      const length = response.headers.has('content-encoding') ? 0 : Number(response.headers.get('content-length'));
+      const totalBytes = length || undefined;
+      onProgress?.({ phase: 'wasm', loadedBytes: 0, totalBytes, source: 'network' });
+      const module = await compile(response, either);
+      either?.throwIfAborted();
+      await init({ module_or_path: module });
+      started = true;
+      onProgress?.({ phase: 'wasm', loadedBytes: length, totalBytes, source: 'network' });
+    }, signal);
+  }
+
+  /**
+   * @param {AbortSignal | undefined} signal
+   * @param {((p: Progress) => void) | undefined} onProgress
+   */
+  #control(signal, onProgress) {
+    return {
+      /** @param {string} phase @param {number} done @param {number} total */
+      progress(phase, done, total) {
+        if (phase === 'compile' || phase === 'encode') onProgress?.({ phase, done, total });
+        else if (phase === 'preprocess' || phase === 'upload') onProgress?.({ phase, fraction: total ? done / total : 0 });
+      },
+      aborted: () => signal?.aborted ?? false,
+    };
+  }
+
+  async #openEngine() {
+    const { backend = 'webgpu', fallback = 'error', allowSoftwareAdapter = false } = this.#options;
+    try {
+      return await Engine.open({ backend, allowSoftwareAdapter });
+    } catch (error) {
+      const shown = publicError(error);
+      if (backend !== 'webgpu' || fallback !== 'cpu' || !(shown instanceof CtmatchError)) throw shown;
+      this.#degraded.push(`cpu instead of webgpu: ${shown.code}`);
+      return Engine.open({ backend: 'cpu', allowSoftwareAdapter });
+    }
+  }
+
+  #dropEngine() {
+    this.#engine?.free();
+    this.#engine = undefined;
+    this.#device = undefined;
+    this.#model = undefined;
+    this.#deviceLost = undefined;
+    this.#gpuBytes = 0;
+    this.#texts.clear();
+  }
+
+  /**
+   * @param {Engine} engine
+   * @param {string} manifest
+   * @param {string[]} names
+   */
+  #beginModel(engine, manifest, names) {
+    for (const [i, name] of names.entries()) {
+      try {
+        /** @type {Listing} */
+        const listing = engine.beginModel(manifest, name);
+        return { name, ...listing };
+      } catch (/** @type {any} */ error) {
+        if (error?.code !== 'LIMITS' || i === names.length - 1) throw error;
+      }
+    }
+    throw new CtmatchError('MANIFEST', 'the manifest has no variants');
+  }
+
+  /**
+   * @param {import('./index.js').ModelRef} model
+   * @param {CallOptions} [options]
+   */
+  loadModel(model, { signal, onProgress } = {}) {
+    return this.#queued(async (either) => {
+      const files = modelFiles(model, this.#network, this.#options.baseUrl ?? location.href);
+      const manifest = await files.manifest(either);
+      /** @type {any} */
+      let parsed;
+      try {
+        parsed = JSON.parse(manifest);
+      } catch (cause) {
+        throw new CtmatchError('MANIFEST', 'the manifest is not JSON', { cause });
+      }
+      const { variant = 'auto' } = this.#options;
+      const names = variant === 'auto' ? Object.keys(parsed?.variants ?? {}) : [variant];
+      this.#dropEngine();
+      const engine = await this.#openEngine();
+      this.#engine = engine;
+      try {
+        either?.throwIfAborted();
+        const { name, shards, tokenizer } = this.#beginModel(engine, manifest, names);
+        const all = [tokenizer, ...shards];
+        const totalBytes = all.reduce((sum, file) => sum + file.bytes, 0);
+        let loadedBytes = 0;
+        const onBytes = (/** @type {number} */ bytes) => {
+          loadedBytes += bytes;
+          onProgress?.({ phase: 'weights', loadedBytes, totalBytes, source: files.source });
+        };
+        for (const file of all) engine.addFile(file.path, await files.read(file, { signal: either, onBytes }));
+        either?.throwIfAborted();
+        this.#model = await engine.finishModel();
+        /** @type {DeviceFacts} */
+        const device = engine.info();
+        this.#device = device;
+        this.#gpuBytes = device.backend === 'webgpu' ? parsed.variants[name].gpuBytes ?? 0 : 0;
+        this.#modelPreprocess = parsed.preprocess ?? {};
+        either?.throwIfAborted();
+      } catch (error) {
+        this.#dropEngine();
+        throw error;
+      }
+    }, signal);
+  }
+
+  #loaded() {
+    if (this.#deviceLost) throw this.#deviceLost;
+    if (!this.#engine || !this.#model || !this.#device) throw new CtmatchError('NO_MODEL', 'no model is loaded; call loadModel first', { retryable: true });
+    return { engine: this.#engine, model: this.#model, device: this.#device };
+  }
+
+  /**
+   * @param {Blob} blob
+   * @param {object} options
+   * @param {AbortSignal | undefined} signal
+   * @param {((p: Progress) => void) | undefined} onProgress
+   */
+  async #stream(blob, options, signal, onProgress) {
+    /** @type {VolumeReader | undefined} */
+    let reader = new VolumeReader(options);
+    try {
+      for (let at = 0; at < blob.size; at += CHUNK_BYTES) {
+        const chunk = await blob.slice(at, at + CHUNK_BYTES).arrayBuffer();
+        signal?.throwIfAborted();
+        reader.push(new Uint8Array(chunk));
+        onProgress?.({ phase: 'read', loadedBytes: Math.min(at + CHUNK_BYTES, blob.size), totalBytes: blob.size, source: 'file' });
+      }
+      const whole = reader;
+      reader = undefined; // `finish` consumes it
+      return whole.finish();
+    } finally {
+      reader?.free();
+    }
+  }
+
+  /**
+   * @param {import('./index.js').VolumeSource} source
+   * @param {import('./index.js').ReadOptions} [options]
+   */
+  readVolume(source, { signal, onProgress, ...reading } = {}) {
+    return this.#call(async (either) => {
+      let raw;
+      if (source instanceof Blob) raw = await this.#stream(source, reading, either, onProgress);
+      else if (source instanceof ArrayBuffer) raw = await this.#stream(new Blob([source]), reading, either, onProgress);
+      else if (source?.header instanceof Blob && source.image instanceof Blob) {
+        const [header, image] = await Promise.all([source.header.arrayBuffer(), source.image.arrayBuffer()]);
+        either?.throwIfAborted();
+        raw = readPair(new Uint8Array(header), new Uint8Array(image), reading);
+      } else throw invalid('expected a Blob, an ArrayBuffer or { header, image }');
+      const volume = new Volume(raw, reading, (free) => {
+        this.#volumes.delete(volume);
+        // Not under a call that borrows it.
+        this.#tail.then(() => { if (!this.#trap) free(); });
+      });
+      this.#volumes.add(volume);
+      return volume;
+    }, signal);
+  }
+
+  /**
+   * @param {Blob | string} source
+   * @param {CallOptions & { format?: import('./index.js').ReportFormat }} [options]
+   * @returns {Promise<Report[]>}
+   */
+  parseReports(source, { format = 'auto', signal } = {}) {
+    return this.#call(async (either) => {
+      const bytes = typeof source === 'string' ? new TextEncoder().encode(source) : new Uint8Array(await source.arrayBuffer());
+      either?.throwIfAborted();
+      /** @type {{ id?: string, label?: string }[]} */
+      const parsed = parseReports(bytes, format);
+      return parsed.map((report) => {
+        /** @type {Report} */
+        const plain = { text: reportText(report, 'full') };
+        if (report.id) plain.id = report.id;
+        if (report.label) plain.label = report.label;
+        return plain;
+      });
+    }, signal);
+  }
+
+  /**
+   * @param {import('./index.js').Volume} volume
+   * @param {CallOptions & { accept?: readonly string[] }} [options]
+   * @returns {Promise<ImageLatent>}
+   */
+  encodeVolume(volume, { accept = [], signal, onProgress } = {}) {
+    return this.#queued(async (either) => {
+      if (!(volume instanceof Volume) || !this.#volumes.has(volume)) throw invalid('expected an open volume of this session');
+      const { engine, model, device } = this.#loaded();
+      /** @type {RawImage} */
+      const { vector, codes, timingsMs } = await engine.encodeVolume(volume.raw, this.#control(either, onProgress), [...accept]);
+      either?.throwIfAborted();
+      this.#encoded.volumes += 1;
+      this.#lastTimings = timingsMs;
+      const accepted = volume.findings.map(({ code }) => code).filter((code) => accept.includes(code));
+      return {
+        vector, codes, timingsMs,
+        provenance: {
+          package: `ctmatch@${version()}`, model: model.id, revision: model.revision, embeddingSpace: model.embeddingSpace,
+          variant: model.variant, weightsSha256: model.weightsSha256, backend: device.backend, adapter: device.adapter,
+          selfTest: 'skipped', voxelSha256: volume.voxelSha256,
+          preprocess: { ...this.#modelPreprocess, reading: volume.reading, accepted }, degraded: [...this.#degraded],
+        },
+      };
+    }, signal);
+  }
+
+  /**
+   * @param {Iterable<string | Report> | Blob} reports
+   * @param {CallOptions} [options]
+   * @returns {Promise<ReportSet>}
+   */
+  encodeReports(reports, { signal, onProgress } = {}) {
+    return this.#queued(async (either) => {
+      const { engine, model } = this.#loaded();
+      if (typeof reports === 'string') throw invalid('expected a list of reports, found one string');
+      const list = reports instanceof Blob ? await this.parseReports(reports) : Array.from(reports, (r) => (typeof r === 'string' ? { text: r } : r));
+      if (list.length === 0) throw new CtmatchError('TEXT_INPUT', 'expected at least one report, found none', { detail: { count: 0 } });
+      const dim = model.dimLatent;
+      const vectors = new Float32Array(list.length * dim);
+      const rows = [];
+      for (const [i, report] of list.entries()) {
+        const text = reportText({ text: report.text }, 'full');
+        if (text.trim() === '') throw new CtmatchError('TEXT_INPUT', `report ${i + 1} is empty`, { detail: { index: i } });
+        let entry = this.#texts.get(text);
+        if (entry) this.#encoded.textsFromCache += 1;
+        else {
+          /** @type {RawText} */
+          const { vector, tokens, truncated } = await engine.encodeText(text, this.#control(either, undefined));
+          entry = { vector, tokens, truncated, sha256: await sha256(text) };
+          either?.throwIfAborted();
+          this.#encoded.texts += 1;
+          this.#texts.set(text, entry);
+        }
+        vectors.set(entry.vector, i * dim);
+        rows.push({ id: report.id ?? String(i + 1), tokens: entry.tokens, truncated: entry.truncated, textSha256: entry.sha256 });
+        onProgress?.({ phase: 'text', done: i + 1, total: list.length });
+      }
+      return { size: list.length, embeddingSpace: model.embeddingSpace, rows, vectors };
+    }, signal);
+  }
+
+  /**
+   * @param {ImageLatent} image
+   * @param {ReportSet} reports
+   * @param {{ topK?: number, signal?: AbortSignal }} [options]
+   * @returns {Promise<import('./index.js').Ranking>}
+   */
+  rank(image, reports, { topK, signal } = {}) {
+    return this.#queued(async () => {
+      const { engine, model } = this.#loaded();
+      for (const found of [image.provenance.embeddingSpace, reports.embeddingSpace]) {
+        if (found !== model.embeddingSpace) {
+          throw invalid(`embedding space: expected ${model.embeddingSpace}, found ${found}`, { expected: model.embeddingSpace, found });
+        }
+      }
+      /** @type {RawRanking} */
+      const { rows, tieTolerance } = engine.rank(image.vector, reports.vectors, topK);
+      return {
+        rows: rows.map(({ index, cosine, rank, tieGroup, marginToNext, share }) =>
+          ({ index, id: reports.rows[index].id, cosine, rank, tieGroup, marginToNext, share })),
+        tieTolerance, provenance: image.provenance,
+      };
+    }, signal);
+  }
+
+  diagnostics() {
+    return this.#call(async () => {
+      const { urls, ...info } = this.info;
+      return JSON.stringify({
+        package: `ctmatch@${version()}`, ...info, requests: urls.length,
+        device: this.#device, lastEncodeMs: this.#lastTimings,
+        volumes: [...this.#volumes].map(({ dims, spacingMm, orientation, datatype, findings }) =>
+          ({ dims, spacingMm, orientation, datatype, findings: findings.map(({ code }) => code) })),
+        browser: globalThis.navigator?.userAgent, crossOriginIsolated: globalThis.crossOriginIsolated ?? false,
+      }, null, 2);
+    });
+  }
+
+  async close() {
+    if (this.#closing.signal.aborted) return;
+    this.#closing.abort(new CtmatchError('CLOSED', 'the session is closed'));
+    if (!this.#trap) {
+      for (const volume of [...this.#volumes]) volume.close();
+      await this.#tail;
+      this.#dropEngine();
+    }
+    ignoreTraps(this.#onTrap);
+  }
+
+  async [Symbol.asyncDispose]() {
+    await this.close();
+  }
+}
+
+/** @param {OpenOptions & { baseUrl?: string }} [options] `baseUrl`: the page's, when this runs in a worker */
+export async function open(options = {}) {
+  const { signal, onProgress, model, ...lasting } = options;
+  const session = new Session(lasting);
+  try {
+    await session.start({ signal, onProgress });
+    if (model) await session.loadModel(model, { signal, onProgress });
+  } catch (error) {
+    await session.close();
+    throw error;
+  }
+  return session;
+}

@@ -1,0 +1,150 @@
+export type Backend = 'webgpu' | 'cpu';
+export type Plane = 'axial' | 'coronal' | 'sagittal';
+export type Triple = readonly [number, number, number];
+
+/** Runtime codes; loader codes (`E_...`) are error codes too. An abort is no CtmatchError: it rejects with `signal.reason`. */
+export type ErrorCode =
+  | 'NO_WEBGPU' | 'SOFTWARE_ADAPTER' | 'LIMITS' | 'GPU_OOM' | 'DEVICE_LOST' | 'SHADER_INVALID'
+  | 'BAD_RESULT' | 'CSP_WASM_BLOCKED' | 'WORKER_BLOCKED' | 'WASM_ABORT'
+  | 'NETWORK' | 'NETWORK_POLICY' | 'OFFLINE_MISS' | 'INTEGRITY' | 'MANIFEST' | 'MODEL_SHAPE'
+  | 'NO_MODEL' | 'NEEDS_CONFIRMATION' | 'TEXT_INPUT' | 'INVALID_ARGUMENT' | 'CLOSED' | `E_${string}`;
+
+export declare class CtmatchError extends Error {
+  constructor(code: ErrorCode, message: string, more?: {
+    retryable?: boolean; detail?: Readonly<Record<string, unknown>>; cause?: unknown;
+  });
+  readonly code: ErrorCode;
+  /** true when the same call may succeed after the cure named in the message */
+  readonly retryable: boolean;
+  /** plain data: numbers, limits, URLs of our own files; never header, file-name or report text */
+  readonly detail: Readonly<Record<string, unknown>>;
+}
+
+export type Progress =
+  | { phase: 'wasm' | 'weights' | 'read'; loadedBytes: number; totalBytes?: number; source: 'network' | 'file' }
+  | { phase: 'compile' | 'encode' | 'text'; done: number; total: number }
+  | { phase: 'preprocess' | 'upload'; fraction: number };
+export interface CallOptions { signal?: AbortSignal; onProgress?: (p: Progress) => void }
+
+/** Manifest URL, parsed manifest, or local files (an IT department's USB stick). There is no default host. */
+export type ModelRef = string | URL | ModelManifest | { files: ReadonlyMap<string, Blob> };
+export interface ModelManifest {
+  schema: 1; id: string; revision: string; license: string;
+  /** two latents compare only when this is equal */
+  embeddingSpace: string;
+  /** true for random weights: scores have no meaning */
+  untrained?: boolean;
+  variants: Readonly<Record<string, Variant>>;
+  files: Readonly<Record<'tokenizer', Shard>>;
+}
+export interface Shard { path: string; bytes: number; sha256: string }
+export interface Variant { shards: readonly Shard[]; needsF16: boolean; gpuBytes: number; tieTolerance: number }
+
+export interface OpenOptions extends CallOptions {
+  /** may be given later through `loadModel`; reading and viewing a volume need no model and no GPU */
+  model?: ModelRef;
+  /** default 'webgpu' */
+  backend?: Backend;
+  /** default 'error': the GPU is never swapped for the CPU without being asked */
+  fallback?: 'error' | 'cpu';
+  /** default 'auto': the first variant of the manifest that the device can run */
+  variant?: string;
+  /** default 'same-origin'; 'offline' turns every request into OFFLINE_MISS; `allow` lists further origins */
+  network?: 'same-origin' | 'offline' | { allow: readonly string[] };
+  /** default false: a fallback adapter is SOFTWARE_ADAPTER */
+  allowSoftwareAdapter?: boolean;
+  /** a worker made by the caller's bundler, or false to run in the calling thread */
+  worker?: Worker | (() => Worker) | false;
+  wasmUrl?: string | URL;
+}
+/** Loads the wasm module, and the model when one is given. The GPU is opened with the model. */
+export declare function open(o?: OpenOptions): Promise<Session>;
+
+/** No ReadableStream: a source must be able to start again. */
+export type VolumeSource = Blob | ArrayBuffer | { header: Blob; image: Blob };
+export interface ReadOptions extends CallOptions {
+  frame?: number;
+  orientation?: 'auto' | 'other-form' | 'assume-lps';
+  scaling?: 'auto' | 'already-hu' | { slope: number; intercept: number };
+  sidecar?: { rescaleSlope: number; rescaleIntercept: number; xySpacing: readonly number[]; zSpacing: number };
+  referenceExact?: boolean;
+}
+export type Action = 'refuse' | 'ask' | 'note';
+export interface Finding { code: string; action: Action; params: Readonly<Record<string, string | number>> }
+/**
+ * Rows and columns as shown: patient right in the first column of axial and coronal slices, anterior in the first
+ * column of sagittal ones; anterior in the first row of axial slices, superior in the first row of the others.
+ */
+export interface Slice {
+  hu: Int16Array; width: number; height: number; spacingMm: readonly [number, number]; positionMm: number;
+}
+export interface SliceOptions { grid?: 'native' | 'model'; signal?: AbortSignal }
+export interface Volume {
+  /** voxels along the patient's left, posterior and superior direction */
+  readonly dims: Triple;
+  readonly spacingMm: Triple; readonly orientation: string; readonly datatype: string;
+  readonly findings: readonly Finding[];
+  readonly huRange: readonly [number, number];
+  /** corners of the model box in canonical voxel coordinates */
+  readonly modelBox?: { min: Triple; max: Triple };
+  /** memory held by the voxels */
+  readonly voxelBytes: number;
+  /** canonical (LPS) axes; 'model' shows what the model sees */
+  slice(plane: Plane, index: number, o?: SliceOptions): Promise<Slice>;
+  close(): void;
+}
+
+export interface Provenance {
+  package: string; model: string; revision: string; embeddingSpace: string; variant: string;
+  weightsSha256: string;
+  backend: Backend; adapter: string; selfTest: 'passed' | 'skipped'; voxelSha256: string;
+  preprocess: Readonly<Record<string, unknown>>; degraded: readonly string[];
+}
+export interface ImageLatent {
+  readonly vector: Float32Array;
+  /** codebook index per token; all maps and scores can be recomputed from it */
+  readonly codes: Uint16Array;
+  readonly provenance: Provenance; readonly timingsMs: Readonly<Record<string, number>>;
+}
+export interface Report { id?: string; text: string; label?: string }
+export type ReportFormat = 'auto' | 'json' | 'jsonl' | 'csv' | 'tsv' | 'txt';
+export interface ReportSet {
+  readonly size: number; readonly embeddingSpace: string;
+  readonly rows: readonly { id: string; tokens: number; truncated: boolean; textSha256: string }[];
+  /** unit vectors, row after row: size x latent length */
+  readonly vectors: Float32Array;
+}
+export interface Ranked {
+  index: number; id: string; cosine: number; rank: number; tieGroup: number; marginToNext: number; share: number;
+}
+export interface Ranking {
+  readonly rows: readonly Ranked[]; readonly tieTolerance: number; readonly provenance: Provenance;
+}
+export interface ModelInfo {
+  id: string; revision: string; license: string; embeddingSpace: string; untrained: boolean; tieTolerance: number;
+}
+export interface SessionInfo {
+  backend?: Backend; variant?: string; adapter?: string; software?: boolean; gpuBytes: number;
+  model?: ModelInfo;
+  degraded: readonly string[];
+  /** everything this session has requested */
+  urls: readonly string[];
+  encoded: { volumes: number; texts: number; textsFromCache: number };
+}
+export interface Session extends AsyncDisposable {
+  readonly info: SessionInfo;
+  readonly lost: Promise<{ reason: 'destroyed' | 'unknown' | 'wasm-abort'; message: string }>;
+  /** Also the way back after DEVICE_LOST: a new device; volumes, latents and report sets stay valid. */
+  loadModel(m: ModelRef, o?: CallOptions): Promise<void>;
+  readVolume(v: VolumeSource, o?: ReadOptions): Promise<Volume>;
+  /** Reads report files of any supported format; `text` is what the model will be given. */
+  parseReports(source: Blob | string, o?: CallOptions & { format?: ReportFormat }): Promise<Report[]>;
+  /** NEEDS_CONFIRMATION unless every 'ask' finding, and E_NOT_HU, is in `accept`; other 'refuse' cannot be */
+  encodeVolume(v: Volume, o?: CallOptions & { accept?: readonly string[] }): Promise<ImageLatent>;
+  /** A text is encoded once per loaded model, however often it is given. */
+  encodeReports(r: Iterable<string | Report> | Blob, o?: CallOptions): Promise<ReportSet>;
+  rank(v: ImageLatent, r: ReportSet, o?: { topK?: number; signal?: AbortSignal }): Promise<Ranking>;
+  /** text to paste into a bug report; no file name, header or report text */
+  diagnostics(): Promise<string>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,290 @@
+// The main-thread client: the session lives in a worker, this forwards to it.
+
+import { CtmatchError } from './error.js';
+
+export { CtmatchError };
+
+/**
+ * @typedef {import('./index.js').Session} PublicSession
+ * @typedef {import('./index.js').Volume} PublicVolume
+ * @typedef {import('./index.js').CallOptions} CallOptions
+ * @typedef {import('./index.js').SessionInfo} SessionInfo
+ * @typedef {{ resolve: (value: any) => void, reject: (error: unknown) => void, onProgress?: CallOptions['onProgress'] }} Pending
+ */
+
+// A worker blocked by a policy may never answer and never fail.
+const WORKER_START_MS = 20_000;
+
+/** @param {{ name?: string, code?: any, message: string, retryable?: boolean, detail?: any }} plain */
+function revive({ name, code, message, retryable, detail }) {
+  if (code) return new CtmatchError(code, message, { retryable, detail });
+  return Object.assign(new Error(message), { name: name ?? 'Error' });
+}
+
+/** @param {string} why @param {unknown} [cause] */
+const workerBlocked = (why, cause) => new CtmatchError('WORKER_BLOCKED',
+  `the worker did not start (${why}); check worker-src, Trusted Types and that worker.js is served, or pass \`worker\``, { cause });
+
+/** Calls over messages; aborts and worker failures settle what is pending. */
+class Channel {
+  /** @type {Map<number, Pending>} */
+  #pending = new Map();
+  #last = 0;
+  /** @type {unknown} */
+  #ended;
+  #owned;
+  /** @type {(error: Event) => void} */
+  onFailure = () => {};
+  /** @type {(loss: any) => void} */
+  onLost = () => {};
+  /** @type {SessionInfo} */
+  info = { gpuBytes: 0, degraded: [], urls: [], encoded: { volumes: 0, texts: 0, textsFromCache: 0 } };
+
+  /** @param {Worker} worker @param {boolean} owned whether `end` may terminate it */
+  constructor(worker, owned) {
+    this.worker = worker;
+    this.#owned = owned;
+    worker.addEventListener('message', this.#onMessage);
+    worker.addEventListener('error', this.#onError);
+  }
+
+  /** @param {MessageEvent} event */
+  #onMessage = ({ data: { id, value, error, progress, info, lost } }) => {
+    if (lost) this.onLost(lost);
+    const call = this.#pending.get(id);
+    if (progress) {
+      call?.onProgress?.(progress);
+      return;
+    }
+    if (info) this.info = info;
+    if (!call) {
+      // Read just before its call was aborted: nobody holds it.
+      if (value?.key) this.call('closeVolume', [value.key]).catch(() => {});
+      return;
+    }
+    this.#pending.delete(id);
+    if (error) call.reject(revive(error));
+    else call.resolve(value);
+  };
+
+  /** @param {ErrorEvent} event */
+  #onError = (event) => this.onFailure(event);
+
+  /**
+   * @param {string} method
+   * @param {unknown[]} args
+   * @param {CallOptions} [options]
+   * @returns {Promise<any>}
+   */
+  call(method, args, { signal, onProgress } = {}) {
+    return new Promise((resolve, reject) => {
+      if (this.#ended) return reject(this.#ended);
+      if (signal?.aborted) return reject(signal.reason);
+      this.#last += 1;
+      const id = this.#last;
+      // The caller is free at once; the worker stops at its next step.
+      const abort = () => {
+        this.#pending.delete(id);
+        this.worker.postMessage({ id, method: 'abort' });
+        reject(signal?.reason);
+      };
+      const settled = () => signal?.removeEventListener('abort', abort);
+      signal?.addEventListener('abort', abort, { once: true });
+      this.#pending.set(id, {
+        onProgress,
+        resolve: (value) => { settled(); resolve(value); },
+        reject: (error) => { settled(); reject(error); },
+      });
+      try {
+        this.worker.postMessage({ id, method, args });
+      } catch (cause) {
+        this.#pending.delete(id);
+        settled();
+        reject(new CtmatchError('INVALID_ARGUMENT', 'an argument cannot be sent to the worker', { cause }));
+      }
+    });
+  }
+
+  /** @param {unknown} error what pending and later calls reject with */
+  end(error) {
+    if (this.#ended) return;
+    this.#ended = error;
+    for (const { reject } of this.#pending.values()) reject(error);
+    this.#pending.clear();
+    if (this.#owned) this.worker.terminate();
+    else this.worker.postMessage({ id: 0, method: 'close', args: [] });
+    this.worker.removeEventListener('message', this.#onMessage);
+    this.worker.removeEventListener('error', this.#onError);
+  }
+}
+
+/** @implements {PublicVolume} */
+class Volume {
+  #channel;
+  #key;
+  #closed = false;
+
+  /**
+   * @param {Channel} channel
+   * @param {number} key
+   * @param {Omit<import('./index.js').Volume, 'slice' | 'close'>} facts
+   */
+  constructor(channel, key, facts) {
+    this.#channel = channel;
+    this.#key = key;
+    this.dims = facts.dims;
+    this.spacingMm = facts.spacingMm;
+    this.orientation = facts.orientation;
+    this.datatype = facts.datatype;
+    this.findings = facts.findings;
+    this.huRange = facts.huRange;
+    this.modelBox = facts.modelBox;
+    this.voxelBytes = facts.voxelBytes;
+  }
+
+  /**
+   * The worker's name for it, if it belongs to that worker and is open.
+   * @param {unknown} volume
+   * @param {Channel} channel
+   */
+  static key(volume, channel) {
+    if (!(volume instanceof Volume) || volume.#channel !== channel) {
+      throw new CtmatchError('INVALID_ARGUMENT', 'expected an open volume of this session');
+    }
+    if (volume.#closed) throw new CtmatchError('CLOSED', 'the volume is closed');
+    return volume.#key;
+  }
+
+  /**
+   * @param {import('./index.js').Plane} plane
+   * @param {number} index
+   * @param {import('./index.js').SliceOptions} [options]
+   */
+  async slice(plane, index, { grid, signal } = {}) {
+    return this.#channel.call('slice', [Volume.key(this, this.#channel), plane, index, { grid }], { signal });
+  }
+
+  close() {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#channel.call('closeVolume', [this.#key]).catch(() => {});
+  }
+}
+
+/** @implements {PublicSession} */
+class Session {
+  #channel;
+
+  /** @param {Channel} channel */
+  constructor(channel) {
+    this.#channel = channel;
+    /** @type {import('./index.js').Session['lost']} */
+    this.lost = new Promise((resolve) => { channel.onLost = resolve; });
+    channel.onFailure = (event) => {
+      const message = event instanceof ErrorEvent ? event.message : 'the worker failed';
+      const error = new CtmatchError('WASM_ABORT', `the worker stopped: ${message}; open a new session`, { retryable: true });
+      channel.onLost({ reason: 'wasm-abort', message: error.message });
+      channel.end(error);
+    };
+  }
+
+  get info() {
+    return this.#channel.info;
+  }
+
+  /** @type {import('./index.js').Session['loadModel']} */
+  async loadModel(model, options) {
+    await this.#channel.call('loadModel', [model instanceof URL ? model.href : model], options);
+  }
+
+  /** @type {import('./index.js').Session['readVolume']} */
+  async readVolume(source, { signal, onProgress, ...reading } = {}) {
+    const { key, facts } = await this.#channel.call('readVolume', [source, reading], { signal, onProgress });
+    return new Volume(this.#channel, key, facts);
+  }
+
+  /** @type {import('./index.js').Session['parseReports']} */
+  async parseReports(source, { format, signal } = {}) {
+    return this.#channel.call('parseReports', [source, { format }], { signal });
+  }
+
+  /** @type {import('./index.js').Session['encodeVolume']} */
+  async encodeVolume(volume, { accept = [], signal, onProgress } = {}) {
+    return this.#channel.call('encodeVolume', [Volume.key(volume, this.#channel), { accept: [...accept] }], { signal, onProgress });
+  }
+
+  /** @type {import('./index.js').Session['encodeReports']} */
+  async encodeReports(reports, options) {
+    const list = reports instanceof Blob || typeof reports === 'string' ? reports : [...reports];
+    return this.#channel.call('encodeReports', [list], options);
+  }
+
+  /** @type {import('./index.js').Session['rank']} */
+  async rank(image, reports, { topK, signal } = {}) {
+    return this.#channel.call('rank', [image, reports, { topK }], { signal });
+  }
+
+  /** @type {import('./index.js').Session['diagnostics']} */
+  async diagnostics() {
+    return this.#channel.call('diagnostics', []);
+  }
+
+  /** @type {import('./index.js').Session['close']} */
+  async close() {
+    this.#channel.end(new CtmatchError('CLOSED', 'the session is closed'));
+  }
+
+  async [Symbol.asyncDispose]() {
+    await this.close();
+  }
+}
+
+/** @param {Worker | (() => Worker) | undefined} given */
+function startWorker(given) {
+  if (given && typeof given !== 'function') return given;
+  try {
+    return given ? given() : new Worker(new URL('./worker.js', import.meta.url), { type: 'module' });
+  } catch (cause) {
+    throw workerBlocked(cause instanceof Error ? cause.name : 'blocked', cause);
+  }
+}
+
+/**
+ * Waits, boundedly, until the worker's code runs.
+ * @param {Channel} channel
+ * @param {AbortSignal} [signal]
+ */
+function greeting(channel, signal) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(workerBlocked(`no answer in ${WORKER_START_MS / 1000} s`)), WORKER_START_MS);
+    channel.onFailure = (event) => {
+      clearTimeout(timer);
+      reject(workerBlocked(event instanceof ErrorEvent && event.message ? event.message : 'not loaded'));
+    };
+    channel.call('hello', [], { signal }).then(resolve, reject).finally(() => clearTimeout(timer));
+  });
+}
+
+/** @type {typeof import('./index.js').open} */
+export async function open(options = {}) {
+  const { worker, signal, onProgress, model, wasmUrl, ...plain } = options;
+  if (worker === false) {
+    const core = await import('./core.js');
+    return core.open(options);
+  }
+  const channel = new Channel(startWorker(worker), !worker || typeof worker === 'function');
+  try {
+    await greeting(channel, signal);
+    const session = new Session(channel);
+    // Inside the worker, relative URLs would be relative to worker.js.
+    const sent = {
+      ...plain, baseUrl: globalThis.document?.baseURI ?? location.href,
+      model: model instanceof URL ? model.href : model, wasmUrl: wasmUrl instanceof URL ? wasmUrl.href : wasmUrl,
+    };
+    await channel.call('open', [sent], { signal, onProgress });
+    return session;
+  } catch (error) {
+    channel.end(error);
+    throw error;
+  }
+}

@@ -1,0 +1,102 @@
+// The message shell around a session: `{ id, method, args }` in, `{ id, value | error, info }` out.
+
+import { CtmatchError, open } from './core.js';
+
+/** @type {Awaited<ReturnType<typeof open>> | undefined} */
+let session;
+/** @type {Map<number, Awaited<ReturnType<NonNullable<typeof session>['readVolume']>>>} */
+const volumes = new Map();
+/** @type {Map<number, AbortController>} */
+const calls = new Map();
+let lastVolume = 0;
+
+const opened = () => {
+  if (!session) throw new CtmatchError('CLOSED', 'the session is not open');
+  return session;
+};
+
+/** @param {number} key */
+const volume = (key) => {
+  const found = volumes.get(key);
+  if (!found) throw new CtmatchError('CLOSED', 'the volume is closed');
+  return found;
+};
+
+/** @type {Record<string, (call: import('./index.js').CallOptions, ...args: any[]) => Promise<{ value?: unknown, transfer?: Transferable[] }>>} */
+const methods = {
+  async hello() {
+    return {};
+  },
+  async open(call, options) {
+    session = await open({ ...options, ...call });
+    session.lost.then((lost) => postMessage({ lost }));
+    return {};
+  },
+  async loadModel(call, model) {
+    await opened().loadModel(model, call);
+    return {};
+  },
+  async readVolume(call, source, options) {
+    const read = await opened().readVolume(source, { ...options, ...call });
+    lastVolume += 1;
+    volumes.set(lastVolume, read);
+    const { dims, spacingMm, orientation, datatype, findings, huRange, modelBox, voxelBytes } = read;
+    return { value: { key: lastVolume, facts: { dims, spacingMm, orientation, datatype, findings, huRange, modelBox, voxelBytes } } };
+  },
+  async slice(call, key, plane, index, options) {
+    const slice = await volume(key).slice(plane, index, { ...options, signal: call.signal });
+    return { value: slice, transfer: [slice.hu.buffer] };
+  },
+  async closeVolume(_call, key) {
+    volumes.get(key)?.close();
+    volumes.delete(key);
+    return {};
+  },
+  async parseReports(call, source, options) {
+    return { value: await opened().parseReports(source, { ...options, ...call }) };
+  },
+  async encodeVolume(call, key, options) {
+    const latent = await opened().encodeVolume(volume(key), { ...options, ...call });
+    return { value: latent, transfer: [latent.vector.buffer, latent.codes.buffer] };
+  },
+  async encodeReports(call, reports) {
+    const set = await opened().encodeReports(reports, call);
+    return { value: set, transfer: [set.vectors.buffer] };
+  },
+  async rank(call, image, reports, options) {
+    return { value: await opened().rank(image, reports, { ...options, signal: call.signal }) };
+  },
+  async diagnostics() {
+    return { value: await opened().diagnostics() };
+  },
+  async close() {
+    await session?.close();
+    session = undefined;
+    volumes.clear();
+    return {};
+  },
+};
+
+/** @param {any} error */
+const plainError = (error) => {
+  const { name, code, message, retryable, detail } = error ?? {};
+  return error instanceof CtmatchError ? { name, code, message, retryable, detail } : { name, message: message ?? String(error) };
+};
+
+addEventListener('message', async ({ data: { id, method, args } }) => {
+  if (method === 'abort') {
+    calls.get(id)?.abort();
+    return;
+  }
+  const controller = new AbortController();
+  calls.set(id, controller);
+  try {
+    const onProgress = (/** @type {import('./index.js').Progress} */ progress) => postMessage({ id, progress });
+    const { value, transfer = [] } = await methods[method]({ signal: controller.signal, onProgress }, ...args);
+    postMessage({ id, value, info: session?.info }, { transfer });
+  } catch (error) {
+    postMessage({ id, error: plainError(error), info: session?.info });
+  } finally {
+    calls.delete(id);
+  }
+});

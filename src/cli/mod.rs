@@ -1,0 +1,91 @@
+//! The command line: arguments, files, progress and output. Exit codes: 0 success, 1 refused input, 2 bad arguments.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod convert;
+mod encode;
+mod files;
+mod hash_checkpoint;
+mod inspect;
+mod model;
+mod npy;
+mod output;
+mod preprocess;
+mod rank;
+mod volume;
+
+use clap::Parser;
+use clap::Subcommand;
+use clap::ValueEnum;
+use std::process::ExitCode;
+
+/// Match chest CT volumes with radiology reports. Research use only. Not a medical device.
+#[derive(Debug, Parser)]
+#[command(name = "ctmatch", version, about, max_term_width = 110)]
+struct Arguments {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Global {
+    /// Machine-readable output on stdout
+    #[arg(long, global = true)]
+    json: bool,
+    /// Where to compute; `auto` takes a hardware GPU if there is one and says which it took
+    #[arg(long, global = true, value_enum, default_value = "auto")]
+    device: DeviceChoice,
+    /// Let `--device gpu` use an adapter that computes on the processor
+    #[arg(long, global = true)]
+    allow_software_adapter: bool,
+    /// No progress bars
+    #[arg(long, global = true)]
+    quiet: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DeviceChoice {
+    Cpu,
+    Gpu,
+    Auto,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show header, geometry, intensity verdict and findings of a NIfTI file
+    Inspect(inspect::Arguments),
+    /// Write the model's input grid of a volume as .npy
+    Preprocess(preprocess::Arguments),
+    /// Convert a checkpoint (.pt or .safetensors) into a model folder
+    Convert(convert::Arguments),
+    /// Encode volumes, reports or tensors into latents
+    Encode(encode::Arguments),
+    /// Rank reports against a volume
+    Rank(rank::Arguments),
+    /// Write a checkpoint with computed numbers, for tests and demonstrations
+    HashCheckpoint(hash_checkpoint::Arguments),
+}
+
+/// Parses the arguments and runs the command.
+pub(crate) fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let global = &arguments.global;
+    let done = match &arguments.command {
+        Command::Inspect(command) => inspect::run(command, global),
+        Command::Preprocess(command) => preprocess::run(command, global),
+        Command::Convert(command) => convert::run(command, global),
+        Command::Encode(command) => encode::run(command, global),
+        Command::Rank(command) => rank::run(command, global),
+        Command::HashCheckpoint(command) => hash_checkpoint::run(command, global),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let code = error.downcast_ref::<ctmatch::Error>().map_or("IO", |e| e.code());
+            eprintln!("error[{code}]: {error:#}");
+            ExitCode::from(1)
+        }
+    }
+}

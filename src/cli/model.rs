@@ -1,0 +1,94 @@
+//! Opening a device and a model folder.
+
+use super::DeviceChoice;
+use super::Global;
+use super::files;
+use super::output;
+use anyhow::Context;
+use anyhow::Result;
+use ctmatch::device::Device;
+use ctmatch::session::Phase;
+use ctmatch::session::Progress;
+use ctmatch::session::Session;
+use ctmatch::session::SessionBuilder;
+use ctmatch::weights::schema::Manifest;
+use indicatif::ProgressBar;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// Which model.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ModelArguments {
+    /// Model folder, as written by `convert`
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Set of weights in the folder; default: q8 if it is there, else the only or first one
+    #[arg(long, value_name = "NAME")]
+    variant: Option<String>,
+}
+
+/// The device of `--device`; says on stderr what `auto` took.
+pub(crate) fn device(global: &Global) -> Result<Device> {
+    match global.device {
+        DeviceChoice::Cpu => Ok(Device::cpu()),
+        DeviceChoice::Gpu => Ok(pollster::block_on(Device::gpu(global.allow_software_adapter))?),
+        DeviceChoice::Auto => {
+            let device = pollster::block_on(Device::gpu(false)).unwrap_or_else(|_| Device::cpu());
+            eprintln!("device: {} ({})", device.info().backend.name(), device.info().adapter);
+            Ok(device)
+        }
+    }
+}
+
+/// Loads a model folder, checking every file.
+pub(crate) fn open(arguments: &ModelArguments, global: &Global) -> Result<Session> {
+    let json = files::read_text(&arguments.model.join("manifest.json"))?;
+    let manifest = Manifest::parse(&json)?;
+    let names: Vec<_> = manifest.variants.keys().map(String::as_str).collect();
+    let default = names.iter().find(|n| **n == "q8").or(names.first()).copied();
+    let variant = arguments.variant.as_deref().or(default).context("the model folder has no weights")?;
+    if manifest.untrained {
+        eprintln!("warning: this model is untrained, its scores have no meaning");
+    }
+    let device = device(global)?;
+    let mut builder = SessionBuilder::new(&json, variant, &device)?;
+    let entries: Vec<_> = builder.files().cloned().collect();
+    let bar = output::bar(global, "load", true);
+    bar.set_length(entries.iter().map(|f| f.bytes).sum());
+    for entry in &entries {
+        builder.add_file(&entry.path, &read_shard(&arguments.model, &entry.path)?)?;
+        bar.inc(entry.bytes);
+    }
+    bar.finish_and_clear();
+    Ok(pollster::block_on(builder.finish())?)
+}
+
+fn read_shard(folder: &Path, name: &str) -> Result<Vec<u8>> {
+    files::read(&folder.join(name))
+}
+
+/// A `pace` for session calls that draws a bar per phase.
+pub(crate) fn pace(global: &Global) -> impl AsyncFnMut(Progress) -> ctmatch::Result<()> {
+    let message = |phase| match phase {
+        Phase::Preprocess => "preprocess",
+        Phase::Encode => "encode",
+        Phase::Text => "text",
+    };
+    let quiet = global.quiet;
+    let mut current: Option<(Phase, ProgressBar)> = None;
+    async move |progress: Progress| {
+        if !quiet {
+            if current.as_ref().is_none_or(|(phase, _)| *phase != progress.phase) {
+                let bar = ProgressBar::new(progress.total as u64).with_message(message(progress.phase));
+                current = Some((progress.phase, bar));
+            }
+            if let Some((_, bar)) = &current {
+                bar.set_position(progress.done as u64);
+                if progress.done + 1 >= progress.total {
+                    bar.finish_and_clear();
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,128 @@
+//! `ctmatch rank`: which report fits a volume best.
+
+use super::Global;
+use super::files;
+use super::model;
+use super::volume;
+use anyhow::Result;
+use ctmatch::session::Session;
+use ctmatch::text::reports;
+use ctmatch::text::reports::Format;
+use ctmatch::text::reports::ReportView;
+use serde_json::json;
+use std::path::PathBuf;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    model: model::ModelArguments,
+    /// NIfTI volume
+    #[arg(long, value_name = "FILE")]
+    volume: PathBuf,
+    /// Reports: .json, .jsonl, .csv, .tsv or .txt
+    #[arg(long, value_name = "FILE")]
+    reports: PathBuf,
+    /// Which part of each report
+    #[arg(long, value_enum, default_value = "full")]
+    view: View,
+    /// Text in front of each report, for instance "Age: 67, Sex: M"
+    #[arg(long, value_name = "TEXT")]
+    meta: Option<String>,
+    /// Show only the best K
+    #[arg(long, value_name = "K")]
+    top_k: Option<usize>,
+    #[command(flatten)]
+    read: volume::ReadArguments,
+    #[command(flatten)]
+    accept: volume::AcceptArguments,
+}
+
+/// Which part of a report is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum View {
+    Full,
+    Findings,
+    Impression,
+}
+
+impl From<View> for ReportView {
+    fn from(view: View) -> Self {
+        match view {
+            View::Full => ReportView::Full,
+            View::Findings => ReportView::Findings,
+            View::Impression => ReportView::Impression,
+        }
+    }
+}
+
+/// One report as the model reads it.
+pub(crate) struct Text {
+    pub(crate) id: String,
+    pub(crate) text: String,
+}
+
+/// The texts of a report file; reports without an id are numbered from 1.
+pub(crate) fn texts(bytes: &[u8], view: ReportView, meta: Option<&str>) -> Result<Vec<Text>> {
+    let parsed = reports::parse_reports(bytes, Format::Auto)?;
+    let texts = parsed.iter().enumerate().map(|(i, report)| {
+        let text = report.view_text(view, meta, i + 1)?;
+        Ok(Text { id: report.id.clone().unwrap_or_else(|| (i + 1).to_string()), text })
+    });
+    texts.collect()
+}
+
+pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
+    let texts = texts(&files::read(&arguments.reports)?, arguments.view.into(), arguments.meta.as_deref())?;
+    let read = volume::read(&arguments.volume, &arguments.read, global)?;
+    let findings = volume::accept(&read, &arguments.accept)?;
+    let session = model::open(&arguments.model, global)?;
+    let image = pollster::block_on(session.encode_volume(&read, model::pace(global)))?;
+    let mut encoded = Vec::with_capacity(texts.len());
+    for text in &texts {
+        encoded.push(pollster::block_on(session.encode_text(&text.text, model::pace(global)))?);
+    }
+    let latents: Vec<_> = encoded.iter().map(|text| text.latent.clone()).collect();
+    let ranking = session.rank(&image.latent, &latents, arguments.top_k)?;
+    if !global.json {
+        print_table(&session, &texts, &ranking);
+        return Ok(());
+    }
+    let rows = ranking.rows.iter().map(|row| {
+        json!({
+            "index": row.index, "id": texts[row.index].id, "rank": row.rank, "cosine": row.cosine,
+            "marginToNext": row.margin_to_next, "share": row.share, "tieGroup": row.tie_group,
+            "tokens": encoded[row.index].tokens, "truncated": encoded[row.index].truncated,
+        })
+    });
+    let report = json!({
+        "rows": rows.collect::<Vec<_>>(),
+        "tieTolerance": ranking.tie_tolerance,
+        "findings": findings,
+        "provenance": provenance(&session),
+    });
+    println!("{report}");
+    Ok(())
+}
+
+/// What a result was made with.
+fn provenance(session: &Session) -> serde_json::Value {
+    let (manifest, info) = (session.manifest(), session.device().info());
+    json!({
+        "package": env!("CARGO_PKG_VERSION"), "model": manifest.id, "revision": manifest.revision,
+        "license": manifest.license, "untrained": manifest.untrained, "embeddingSpace": manifest.embedding_space,
+        "variant": session.variant().0, "weightsSha256": session.weights_sha256(),
+        "backend": info.backend.name(), "adapter": info.adapter,
+        "notice": "Research use only. Not a medical device.",
+    })
+}
+
+fn print_table(session: &Session, texts: &[Text], ranking: &ctmatch::rank::Ranking) {
+    println!("{:>4}  {:>8}  {:>8}  {:>6}  id", "rank", "cosine", "margin", "share");
+    for row in &ranking.rows {
+        let margin = row.margin_to_next.map_or_else(String::new, |margin| format!("{margin:.4}"));
+        let (rank, cosine, share) = (row.rank, row.cosine, row.share);
+        println!("{rank:>4}  {cosine:>8.4}  {margin:>8}  {share:>6.3}  {}", texts[row.index].id);
+    }
+    let manifest = session.manifest();
+    println!("Research use only. Not a medical device. Model weights: {}.", manifest.license);
+}

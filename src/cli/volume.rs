@@ -1,0 +1,93 @@
+//! Reading a volume from a file, with progress; shared by the commands that take one.
+
+use super::Global;
+use super::files;
+use super::output;
+use anyhow::Context;
+use anyhow::Result;
+use ctmatch::volume::Action;
+use ctmatch::volume::Finding;
+use ctmatch::volume::Lang;
+use ctmatch::volume::OrientationMode;
+use ctmatch::volume::ReadOptions;
+use ctmatch::volume::Reader;
+use ctmatch::volume::Volume;
+use ctmatch::volume::assess;
+use ctmatch::volume::metadata;
+use std::io::Read;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// How the file is to be read.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ReadArguments {
+    /// CT-RATE style metadata table; the row with this file's name gives slope, intercept and spacing
+    #[arg(long, value_name = "CSV")]
+    metadata: Option<PathBuf>,
+    /// Take voxels in stored order, whatever the header says about orientation
+    #[arg(long)]
+    as_stored: bool,
+    /// Which volume of a file with several, from 0
+    #[arg(long, value_name = "N")]
+    frame: Option<usize>,
+}
+
+/// What to do about findings.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct AcceptArguments {
+    /// Refuse a volume with findings that ask for confirmation, instead of warning
+    #[arg(long)]
+    strict: bool,
+    /// Accept a finding by its code, also E_NOT_HU
+    #[arg(long, value_name = "CODE", value_delimiter = ',')]
+    accept: Vec<String>,
+}
+
+/// Reads a volume in one pass.
+pub(crate) fn read(path: &Path, arguments: &ReadArguments, global: &Global) -> Result<Volume> {
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    let sidecar = match &arguments.metadata {
+        None => None,
+        Some(csv) => Some(metadata::sidecar_for(&files::read(csv)?, name)?),
+    };
+    let orientation = if arguments.as_stored { OrientationMode::AsStored } else { OrientationMode::Auto };
+    let named_gz = Some(name.ends_with(".gz"));
+    let options = ReadOptions { frame: arguments.frame, orientation, sidecar, named_gz, ..ReadOptions::default() };
+    if let Some(image) = image_half(path) {
+        return Ok(ctmatch::volume::read_pair(&files::read(path)?, &files::read(&image)?, &options)?);
+    }
+    let mut file = std::fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bar = output::bar(global, "read", true);
+    bar.set_length(file.metadata().map_or(0, |m| m.len()));
+    let mut reader = Reader::new(options);
+    let mut chunk = vec![0; 1 << 20];
+    loop {
+        let n = file.read(&mut chunk).with_context(|| format!("cannot read {}", path.display()))?;
+        if n == 0 {
+            break;
+        }
+        reader.push(&chunk[..n])?;
+        bar.inc(n as u64);
+    }
+    bar.finish_and_clear();
+    Ok(reader.finish()?)
+}
+
+/// The `.img` beside a `.hdr`.
+fn image_half(path: &Path) -> Option<PathBuf> {
+    let image = path.with_extension("img");
+    (path.extension().is_some_and(|e| e == "hdr") && image.exists()).then_some(image)
+}
+
+/// Refuses what cannot be encoded; prints what asks for confirmation as warnings. Returns all findings.
+pub(crate) fn accept(volume: &Volume, arguments: &AcceptArguments) -> Result<Vec<Finding>> {
+    let assessment = assess(volume);
+    let findings: Vec<Finding> = volume.findings().iter().chain(&assessment.findings).cloned().collect();
+    let mut accepted = arguments.accept.clone();
+    for finding in findings.iter().filter(|f| f.action == Action::Ask && !arguments.strict) {
+        eprintln!("warning[{}]: {}", finding.code, finding.message(Lang::En));
+        accepted.push(finding.code.to_owned());
+    }
+    ctmatch::volume::require_accepted(&findings, &accepted)?;
+    Ok(findings)
+}

@@ -1,0 +1,373 @@
+//! The browser's face of the crate: converts, calls [`Session`], converts back. No arithmetic, no decisions.
+//!
+//! `pkg/core.js` is its only user; the typed API for applications is `pkg/index.d.ts`.
+
+use crate::device::Device;
+use crate::error::Error;
+use crate::rank::Latent;
+use crate::session::Progress;
+use crate::session::Session;
+use crate::session::SessionBuilder;
+use crate::text::reports;
+use crate::volume;
+use crate::volume::Finding;
+use crate::volume::Lang;
+use crate::volume::Plane;
+use crate::volume::Preprocessor;
+use crate::volume::ReadOptions;
+use crate::weights;
+use gloo::timers::future::TimeoutFuture;
+use js_sys::Float32Array;
+use js_sys::Int16Array;
+use js_sys::Reflect;
+use js_sys::Uint16Array;
+use serde::Deserialize;
+use serde::Serialize;
+use serde_json::json;
+use wasm_bindgen::JsValue;
+use wasm_bindgen::prelude::wasm_bindgen;
+
+type JsResult<T> = Result<T, JsValue>;
+
+/// Milliseconds of work after which a step lets the event loop run, so that an abort can arrive.
+const YIELD_AFTER_MS: f64 = 8.0;
+
+#[wasm_bindgen(start)]
+fn start() {
+    console_error_panic_hook::set_once();
+}
+
+/// Version of the package.
+#[wasm_bindgen]
+pub fn version() -> String {
+    env!("CARGO_PKG_VERSION").into()
+}
+
+/// An `Error` with `code`, `retryable`, `detail`, and for loader codes the Chinese sentence as `zh`.
+fn thrown(error: Error) -> JsValue {
+    let js = js_sys::Error::new(&error.to_string());
+    let set = |name: &str, value: &JsValue| {
+        // Setting a property of a fresh Error cannot fail.
+        let _ = Reflect::set(&js, &name.into(), value);
+    };
+    set("code", &error.code().into());
+    set("retryable", &error.is_retryable().into());
+    let detail = match &error {
+        Error::NeedsConfirmation { codes } => json!({ "codes": codes }),
+        Error::DeviceLimit { limit, needed, found } => json!({ "limit": limit, "needed": needed, "found": found }),
+        Error::NoWebGpu(_) => json!({ "reason": "no-adapter" }),
+        Error::SoftwareAdapter(adapter) => json!({ "adapter": adapter }),
+        Error::DeviceLost { destroyed, .. } => json!({ "reason": if *destroyed { "destroyed" } else { "unknown" } }),
+        _ => Finding::from_error(&error).map_or_else(|| json!({}), |finding| json!(finding.params)),
+    };
+    set("detail", &plain(&detail));
+    js.into()
+}
+
+/// A plain JavaScript value of the same shape.
+fn plain(value: &impl Serialize) -> JsValue {
+    let serializer = serde_wasm_bindgen::Serializer::json_compatible();
+    value.serialize(&serializer).unwrap_or(JsValue::UNDEFINED)
+}
+
+fn parse_options(options: JsValue) -> JsResult<ReadOptions> {
+    if options.is_undefined() || options.is_null() {
+        return Ok(ReadOptions::default());
+    }
+    serde_wasm_bindgen::from_value(options).map_err(|e| thrown(Error::InvalidArgument(e.to_string())))
+}
+
+/// One of the names of an enum.
+fn parse_name<T: serde::de::DeserializeOwned>(name: &str) -> JsResult<T> {
+    serde_json::from_value(json!(name)).map_err(|e| thrown(Error::InvalidArgument(e.to_string())))
+}
+
+fn object(fields: &[(&str, JsValue)]) -> JsValue {
+    let object = js_sys::Object::new();
+    for (name, value) in fields {
+        // Setting a property of a fresh object cannot fail.
+        let _ = Reflect::set(&object, &(*name).into(), value);
+    }
+    object.into()
+}
+
+#[wasm_bindgen]
+extern "C" {
+    /// What a long call reports to and asks.
+    pub type Control;
+    #[wasm_bindgen(method)]
+    fn progress(this: &Control, phase: &str, done: u32, total: u32);
+    #[wasm_bindgen(method)]
+    fn aborted(this: &Control) -> bool;
+}
+
+/// A `pace` for session calls: reports, lets the event loop run now and then, and stops when asked.
+fn pace(control: &Control) -> impl AsyncFnMut(Progress) -> crate::error::Result<()> + '_ {
+    let mut last_ms = js_sys::Date::now();
+    async move |progress: Progress| {
+        control.progress(progress.phase.name(), progress.done as u32, progress.total as u32);
+        if js_sys::Date::now() - last_ms > YIELD_AFTER_MS {
+            TimeoutFuture::new(0).await;
+            last_ms = js_sys::Date::now();
+        }
+        if control.aborted() { Err(Error::Aborted) } else { Ok(()) }
+    }
+}
+
+/// A volume that was read.
+#[wasm_bindgen]
+#[derive(Debug)]
+pub struct Volume {
+    volume: volume::Volume,
+    findings: Vec<Finding>,
+}
+
+impl Volume {
+    fn new(volume: volume::Volume) -> Self {
+        let findings = volume.findings().iter().cloned().chain(volume::assess(&volume).findings).collect();
+        Self { volume, findings }
+    }
+}
+
+#[wasm_bindgen]
+impl Volume {
+    /// Geometry, intensity and findings, as a plain object.
+    pub fn info(&self) -> JsValue {
+        let v = &self.volume;
+        let voxels = v.stored_voxels();
+        let low = voxels.iter().min().copied().unwrap_or(0);
+        let high = voxels.iter().max().copied().unwrap_or(0);
+        let findings: Vec<_> = self
+            .findings
+            .iter()
+            .map(|f| {
+                json!({ "code": f.code, "action": f.action, "params": f.params,
+                    "en": f.message(Lang::En), "zh": f.message(Lang::Zh) })
+            })
+            .collect();
+        plain(&json!({
+            "dims": v.dims(), "spacingMm": v.spacing_mm(), "orientation": v.orientation().code(),
+            "orientationKnown": v.orientation_known(), "datatype": v.source().datatype, "findings": findings,
+            "huRange": [low, high], "voxelBytes": 2 * voxels.len(),
+        }))
+    }
+
+    /// A slice in display order.
+    pub fn slice(&self, plane: &str, index: usize) -> JsResult<JsValue> {
+        let slice = volume::slice(&self.volume, parse_plane(plane)?, index).map_err(thrown)?;
+        Ok(slice_object(&slice))
+    }
+
+    /// SHA-256 of the voxels in stored order, little-endian i16.
+    #[wasm_bindgen(js_name = voxelSha256)]
+    pub fn voxel_sha256(&self) -> String {
+        weights::sha256_hex(bytemuck::cast_slice(self.volume.stored_voxels()))
+    }
+}
+
+fn parse_plane(plane: &str) -> JsResult<Plane> {
+    match plane {
+        "axial" => Ok(Plane::Axial),
+        "coronal" => Ok(Plane::Coronal),
+        "sagittal" => Ok(Plane::Sagittal),
+        _ => Err(thrown(Error::InvalidArgument("the plane should be axial, coronal or sagittal".into()))),
+    }
+}
+
+fn slice_object(slice: &volume::Slice) -> JsValue {
+    object(&[
+        ("hu", Int16Array::from(slice.hu.as_slice()).into()),
+        ("width", (slice.width as u32).into()),
+        ("height", (slice.height as u32).into()),
+        ("spacingMm", plain(&slice.spacing_mm)),
+        ("positionMm", slice.position_mm.into()),
+    ])
+}
+
+/// Takes the bytes of a file in pieces.
+#[wasm_bindgen]
+pub struct VolumeReader {
+    reader: volume::Reader,
+}
+
+#[wasm_bindgen]
+impl VolumeReader {
+    /// Starts reading; options as `ReadOptions` in camelCase.
+    #[wasm_bindgen(constructor)]
+    pub fn new(options: JsValue) -> JsResult<VolumeReader> {
+        Ok(Self { reader: volume::Reader::new(parse_options(options)?) })
+    }
+
+    /// Takes the next bytes.
+    pub fn push(&mut self, chunk: &[u8]) -> JsResult<()> {
+        self.reader.push(chunk).map_err(thrown)
+    }
+
+    /// The volume, once all bytes are in; the reader is used up.
+    pub fn finish(self) -> JsResult<Volume> {
+        self.reader.finish().map(Volume::new).map_err(thrown)
+    }
+}
+
+/// Reads the two halves of a pair.
+#[wasm_bindgen(js_name = readPair)]
+pub fn read_pair(header: &[u8], image: &[u8], options: JsValue) -> JsResult<Volume> {
+    volume::read_pair(header, image, &parse_options(options)?).map(Volume::new).map_err(thrown)
+}
+
+/// Reports of a file or paste box, as plain objects.
+#[wasm_bindgen(js_name = parseReports)]
+pub fn parse_reports(bytes: &[u8], format: &str) -> JsResult<JsValue> {
+    let format = parse_name(format)?;
+    reports::parse_reports(bytes, format).map(|parsed| plain(&parsed)).map_err(thrown)
+}
+
+/// The text of a report as the model reads it.
+#[wasm_bindgen(js_name = reportText)]
+pub fn report_text(report: JsValue, view: &str, meta: Option<String>, position: Option<usize>) -> JsResult<String> {
+    let report: reports::Report =
+        serde_wasm_bindgen::from_value(report).map_err(|e| thrown(Error::InvalidArgument(e.to_string())))?;
+    let view = parse_name(view)?;
+    report.view_text(view, meta.as_deref(), position.unwrap_or(1)).map_err(thrown)
+}
+
+/// Options of [`Engine::open`].
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct EngineOptions {
+    backend: String,
+    #[serde(default)]
+    allow_software_adapter: bool,
+}
+
+/// A device, and later a model on it.
+#[wasm_bindgen]
+#[derive(Debug)]
+pub struct Engine {
+    device: Device,
+    builder: Option<SessionBuilder>,
+    session: Option<Session>,
+}
+
+#[wasm_bindgen]
+impl Engine {
+    /// Opens a device: `webgpu` or `cpu`.
+    pub async fn open(options: JsValue) -> JsResult<Engine> {
+        let options: EngineOptions =
+            serde_wasm_bindgen::from_value(options).map_err(|e| thrown(Error::InvalidArgument(e.to_string())))?;
+        let device = match options.backend.as_str() {
+            "cpu" => Device::cpu(),
+            "webgpu" => Device::gpu(options.allow_software_adapter).await.map_err(thrown)?,
+            _ => return Err(thrown(Error::InvalidArgument("the backend should be webgpu or cpu".into()))),
+        };
+        Ok(Self { device, builder: None, session: None })
+    }
+
+    /// What was opened, as a plain object.
+    pub fn info(&self) -> JsValue {
+        let info = self.device.info();
+        plain(&json!({
+            "backend": info.backend.name(), "adapter": info.adapter, "vendor": info.vendor, "software": info.software,
+            "limits": { "maxBufferSize": info.max_buffer_bytes, "maxStorageBufferBindingSize": info.max_binding_bytes },
+            "features": { "f16": info.shader_f16 },
+        }))
+    }
+
+    /// Prepares to load a variant; returns the files to bring: `{ tokenizer, shards }`.
+    #[wasm_bindgen(js_name = beginModel)]
+    pub fn begin_model(&mut self, manifest_json: &str, variant: &str) -> JsResult<JsValue> {
+        let builder = SessionBuilder::new(manifest_json, variant, &self.device).map_err(thrown)?;
+        let mut files: Vec<_> = builder.files().cloned().collect();
+        let tokenizer = files.remove(0);
+        self.builder = Some(builder);
+        Ok(plain(&json!({ "tokenizer": tokenizer, "shards": files })))
+    }
+
+    /// Checks a file and takes it in.
+    #[wasm_bindgen(js_name = addFile)]
+    pub fn add_file(&mut self, path: &str, bytes: &[u8]) -> JsResult<()> {
+        let builder = self.builder.as_mut().ok_or_else(|| thrown(Error::NoModel))?;
+        builder.add_file(path, bytes).map_err(thrown)
+    }
+
+    /// Makes the model ready once all files are in; a model that was loaded before is replaced only now.
+    #[wasm_bindgen(js_name = finishModel)]
+    pub async fn finish_model(&mut self) -> JsResult<JsValue> {
+        let builder = self.builder.take().ok_or_else(|| thrown(Error::NoModel))?;
+        let session = builder.finish().await.map_err(thrown)?;
+        let (manifest, (name, variant)) = (session.manifest(), session.variant());
+        let described = plain(&json!({
+            "id": manifest.id, "revision": manifest.revision, "license": manifest.license,
+            "untrained": manifest.untrained, "embeddingSpace": manifest.embedding_space, "variant": name,
+            "weightsSha256": session.weights_sha256(), "tieTolerance": variant.tie_tolerance,
+            "gpuBytes": variant.gpu_bytes, "dimLatent": manifest.dim_latent, "grid": manifest.preprocess.grid,
+            "preprocess": manifest.preprocess,
+        }));
+        self.session = Some(session);
+        Ok(described)
+    }
+
+    fn session(&self) -> JsResult<&Session> {
+        self.session.as_ref().ok_or_else(|| thrown(Error::NoModel))
+    }
+
+    fn preprocessor<'v>(&self, volume: &'v Volume) -> JsResult<Preprocessor<'v>> {
+        Preprocessor::new(&volume.volume, &self.session()?.manifest().preprocess).map_err(thrown)
+    }
+
+    /// A slice of what the model sees, in display order.
+    #[wasm_bindgen(js_name = modelSlice)]
+    pub fn model_slice(&self, volume: &Volume, plane: &str, index: usize) -> JsResult<JsValue> {
+        let plane = parse_plane(plane)?;
+        let slice = volume::model_slice(&self.preprocessor(volume)?, plane, index).map_err(thrown)?;
+        Ok(slice_object(&slice))
+    }
+
+    /// The model's field of view in canonical voxel coordinates: `[[min, max]; 3]` along L, P, S.
+    #[wasm_bindgen(js_name = modelBox)]
+    pub fn model_box(&self, volume: &Volume) -> JsResult<JsValue> {
+        Ok(plain(&self.preprocessor(volume)?.map().model_box()))
+    }
+
+    /// Encodes a volume; every finding that asks must be in `accept`.
+    #[wasm_bindgen(js_name = encodeVolume)]
+    pub async fn encode_volume(&self, volume: &Volume, control: Control, accept: Vec<String>) -> JsResult<JsValue> {
+        volume::require_accepted(&volume.findings, &accept).map_err(thrown)?;
+        let started = js_sys::Date::now();
+        let encoding = self.session()?.encode_volume(&volume.volume, pace(&control)).await.map_err(thrown)?;
+        Ok(object(&[
+            ("vector", Float32Array::from(encoding.latent.as_slice()).into()),
+            ("codes", Uint16Array::from(encoding.codes.as_slice()).into()),
+            ("timingsMs", object(&[("total", (js_sys::Date::now() - started).into())])),
+        ]))
+    }
+
+    /// Encodes a text at its own length.
+    #[wasm_bindgen(js_name = encodeText)]
+    pub async fn encode_text(&self, text: String, control: Control) -> JsResult<JsValue> {
+        let encoding = self.session()?.encode_text(&text, pace(&control)).await.map_err(thrown)?;
+        Ok(object(&[
+            ("vector", Float32Array::from(encoding.latent.as_slice()).into()),
+            ("tokens", (encoding.tokens as u32).into()),
+            ("truncated", encoding.truncated.into()),
+        ]))
+    }
+
+    /// Orders texts, given as rows of one array, by their similarity with an image.
+    pub fn rank(&self, image: Vec<f32>, texts: Vec<f32>, top_k: Option<usize>) -> JsResult<JsValue> {
+        let session = self.session()?;
+        let length = session.manifest().dim_latent;
+        if image.len() != length || !texts.len().is_multiple_of(length) {
+            return Err(thrown(Error::InvalidArgument(format!("latents of this model have {length} numbers"))));
+        }
+        let image = Latent::new(image).map_err(thrown)?;
+        let texts: Result<Vec<_>, _> = texts.chunks_exact(length).map(|row| Latent::new(row.to_vec())).collect();
+        let ranking = session.rank(&image, &texts.map_err(thrown)?, top_k).map_err(thrown)?;
+        Ok(plain(&ranking))
+    }
+
+    /// Gives the GPU device back.
+    pub fn destroy(&self) {
+        self.device.destroy();
+    }
+}

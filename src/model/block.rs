@@ -1,0 +1,94 @@
+//! One transformer of the image tower: layers of PEG, attention and gated feed-forward, then a norm (CTCLIP.md 3.2, 3.6).
+
+use super::attention::Attention;
+use super::chunks;
+use super::linear::Linear;
+use super::linear::Norm;
+use super::peg::Peg;
+use super::stages::Stages;
+use burn::tensor::Tensor;
+use burn::tensor::activation::gelu;
+
+/// Gated feed-forward layer.
+#[derive(Debug)]
+pub struct FeedForward {
+    /// before the first matrix
+    pub norm: Norm,
+    /// `[2 · inner, dim]`: values first, gates second
+    pub up: Linear,
+    /// `[dim, inner]`
+    pub down: Linear,
+}
+
+impl FeedForward {
+    /// The branch output, without the residual; the shape `[sequences, tokens, dim]` stays.
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let shape @ [sequences, tokens, dim] = x.dims();
+        let rows = x.reshape([sequences * tokens, dim]);
+        let hidden = self.up.weight.dims()[0];
+        let parts = chunks(sequences * tokens, 4 * hidden).map(|range| {
+            let h = self.up.forward(self.norm.forward(rows.clone().slice_dim(0, range)));
+            let value = h.clone().slice_dim(1, 0..hidden / 2);
+            let gate = h.slice_dim(1, hidden / 2..hidden);
+            self.down.forward(value * gelu(gate))
+        });
+        Tensor::cat(parts.collect(), 0).reshape(shape)
+    }
+}
+
+/// One layer.
+#[derive(Debug)]
+pub struct Layer {
+    /// first residual branch
+    pub peg: Peg,
+    /// second residual branch
+    pub attention: Attention,
+    /// third residual branch
+    pub ff: FeedForward,
+}
+
+/// All layers of one tower half.
+#[derive(Debug)]
+pub struct Transformer {
+    /// `spatial` or `temporal`, the beginning of its stage names
+    pub name: &'static str,
+    /// in order
+    pub layers: Vec<Layer>,
+    /// after the last layer
+    pub norm: Norm,
+}
+
+impl Transformer {
+    /// Layer `l`; the shape `[sequences, tokens, dim]` stays.
+    pub fn layer(
+        &self,
+        l: usize,
+        x: Tensor<3>,
+        grid: [usize; 3],
+        bias: Option<&Tensor<3>>,
+        stages: &mut Stages,
+    ) -> Tensor<3> {
+        let name = self.name;
+        let layer = &self.layers[l];
+        let branch = layer.peg.forward(x.clone(), grid);
+        stages.keep(|| format!("{name}.{l}.peg"), &branch);
+        let x = branch + x;
+        stages.keep(|| format!("{name}.{l}.x_after_peg"), &x);
+        let branch = layer.attention.forward(x.clone(), bias);
+        stages.keep(|| format!("{name}.{l}.attn"), &branch);
+        let x = branch + x;
+        stages.keep(|| format!("{name}.{l}.x_after_attn"), &x);
+        let branch = layer.ff.forward(x.clone());
+        stages.keep(|| format!("{name}.{l}.ff"), &branch);
+        branch + x
+    }
+
+    /// The norm after the last layer.
+    pub fn finish(&self, x: Tensor<3>, stages: &mut Stages) -> Tensor<3> {
+        let name = self.name;
+        stages.keep(|| format!("{name}.x_before_norm_out"), &x);
+        let x = self.norm.forward(x);
+        stages.keep(|| format!("{name}.out"), &x);
+        x
+    }
+}

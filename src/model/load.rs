@@ -1,0 +1,336 @@
+//! From the shards of a model folder to a [`Model`]: each shard is checked whole before any of it is uploaded.
+
+use super::Model;
+use super::attention::Attention;
+use super::block::FeedForward;
+use super::block::Layer;
+use super::block::Transformer;
+use super::heads::Heads;
+use super::inventory::TensorSpec;
+use super::inventory::inventory;
+use super::linear::Linear;
+use super::linear::Matrix;
+use super::linear::Norm;
+use super::peg::Peg;
+use super::quantizer::Codebook;
+use super::text::TextLayer;
+use super::text::TextTower;
+use super::vision::VisionTower;
+use crate::device::Device;
+use crate::error::Error;
+use crate::error::Result;
+use crate::kernel::QuantizedMatrix;
+use crate::weights;
+use crate::weights::Dtype;
+use crate::weights::safetensors_out::parse_header;
+use crate::weights::schema::Manifest;
+use crate::weights::schema::Storage;
+use crate::weights::schema::Variant;
+use burn::tensor::Int;
+use burn::tensor::Tensor;
+use burn::tensor::TensorData;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+/// Epsilon of every layer norm outside the text tower (CTCLIP.md 2).
+const EPSILON: f64 = 1e-5;
+
+/// A tensor on the device, flat, in the order of the file.
+#[derive(Debug)]
+enum Uploaded {
+    Float(Tensor<1>),
+    Words(Tensor<1, Int>),
+}
+
+/// A tensor that a shard must bring.
+#[derive(Debug)]
+struct Expected {
+    dtype: Dtype,
+    shape: Vec<usize>,
+}
+
+/// Collects shards in any order.
+#[derive(Debug)]
+pub struct Loader {
+    manifest: Manifest,
+    variant: Variant,
+    device: Device,
+    expected: BTreeMap<String, Expected>,
+    pending: BTreeSet<String>,
+    uploaded: BTreeMap<String, Uploaded>,
+}
+
+/// Names, types and shapes in the files for one tensor of the model.
+fn stored_parts(spec: &TensorSpec, storage: Storage) -> Vec<(String, Expected)> {
+    let plain = |dtype| vec![(spec.name.clone(), Expected { dtype, shape: spec.shape.clone() })];
+    match storage {
+        Storage::F32 => plain(Dtype::F32),
+        Storage::F16 => plain(Dtype::F16),
+        Storage::Int8 { group } => {
+            let (rows, columns) = (spec.shape[0], spec.shape[1]);
+            let groups = columns / weights::group_len(columns, group);
+            vec![
+                (format!("{}.q", spec.name), Expected { dtype: Dtype::U32, shape: vec![rows, columns.div_ceil(4)] }),
+                (format!("{}.scale", spec.name), Expected { dtype: Dtype::F16, shape: vec![rows, groups] }),
+            ]
+        }
+    }
+}
+
+impl Loader {
+    /// Prepares to load one variant.
+    ///
+    /// # Errors
+    /// [`Error::Manifest`] for an unknown variant, [`Error::DeviceLimit`] when the device cannot hold a needed buffer.
+    pub fn new(manifest: &Manifest, variant: &str, device: &Device) -> Result<Self> {
+        let variant = manifest.variant(variant)?.clone();
+        let specs = inventory(manifest);
+        // The largest single buffer is the joined word embedding or a stored tensor, in f32.
+        let word = 4 * manifest.text.vocab_size * manifest.text.hidden_size;
+        let largest = specs.iter().map(|s| 4 * s.elements()).max().unwrap_or(0).max(word) as u64;
+        let found = device.info().max_binding_bytes;
+        if found < largest {
+            return Err(Error::DeviceLimit { limit: "maxStorageBufferBindingSize", needed: largest, found });
+        }
+        let expected: BTreeMap<_, _> =
+            specs.iter().flat_map(|s| stored_parts(s, s.storage(&variant.precision))).collect();
+        let pending = variant.shards.iter().map(|s| s.path.clone()).collect();
+        let manifest = manifest.clone();
+        Ok(Self { manifest, variant, device: device.clone(), expected, pending, uploaded: BTreeMap::new() })
+    }
+
+    /// Shards that have not arrived yet.
+    pub fn pending(&self) -> impl Iterator<Item = &str> {
+        self.pending.iter().map(String::as_str)
+    }
+
+    /// Checks a shard against the manifest and the configuration, then uploads it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a file that is not expected, [`Error::Integrity`] for wrong size or hash,
+    /// [`Error::TensorNames`] and [`Error::TensorShape`] for what the configuration does not know.
+    pub fn add_shard(&mut self, path: &str, bytes: &[u8]) -> Result<()> {
+        let entry = self.variant.shards.iter().find(|s| s.path == path && self.pending.contains(path));
+        let entry = entry.ok_or_else(|| Error::InvalidArgument(format!("shard `{path}` is not awaited")))?;
+        weights::verify(entry, bytes)?;
+        let tensors = parse_header(bytes, bytes.len() as u64)?;
+        let known = |name: &String| self.expected.contains_key(name) && !self.uploaded.contains_key(name);
+        let unknown: Vec<_> = tensors.iter().map(|t| t.name.clone()).filter(|name| !known(name)).collect();
+        if !unknown.is_empty() {
+            return Err(Error::TensorNames { missing: Vec::new(), unknown });
+        }
+        for tensor in &tensors {
+            let expected = &self.expected[&tensor.name];
+            if tensor.shape != expected.shape {
+                let (expected, found) = (expected.shape.clone(), tensor.shape.clone());
+                return Err(Error::TensorShape { name: tensor.name.clone(), expected, found });
+            }
+            if tensor.dtype != expected.dtype {
+                let (name, expected, found) = (&tensor.name, expected.dtype, tensor.dtype);
+                return Err(Error::Manifest(format!("tensor `{name}` should be {expected:?}, found {found:?}")));
+            }
+        }
+        for tensor in tensors {
+            let start = tensor.offset as usize;
+            let data = &bytes[start..start + tensor.size as usize];
+            let uploaded = match tensor.dtype {
+                Dtype::U32 => {
+                    let words: Vec<i32> =
+                        data.chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+                    let shape = [words.len()];
+                    Uploaded::Words(Tensor::from_data(TensorData::new(words, shape), self.device.tensors()))
+                }
+                dtype => {
+                    let mut values = Vec::with_capacity(data.len() / dtype.size());
+                    dtype.widen(data, &mut values)?;
+                    let shape = [values.len()];
+                    Uploaded::Float(Tensor::from_data(TensorData::new(values, shape), self.device.tensors()))
+                }
+            };
+            self.uploaded.insert(tensor.name, uploaded);
+        }
+        self.pending.remove(path);
+        Ok(())
+    }
+
+    /// Builds the model from what has arrived.
+    ///
+    /// # Errors
+    /// [`Error::TensorNames`] with everything that is still missing.
+    pub fn finish(mut self) -> Result<Model> {
+        let missing: Vec<_> = self.expected.keys().filter(|name| !self.uploaded.contains_key(*name)).cloned().collect();
+        if !missing.is_empty() {
+            return Err(Error::TensorNames { missing, unknown: Vec::new() });
+        }
+        let specs: BTreeMap<_, _> = inventory(&self.manifest).into_iter().map(|s| (s.name.clone(), s)).collect();
+        let mut parts = Parts { specs, uploaded: std::mem::take(&mut self.uploaded) };
+        let vision = vision(&self.manifest, &mut parts);
+        let text = text(&self.manifest, &mut parts);
+        let heads = heads(&self.manifest, &mut parts);
+        Ok(Model { vision, text, heads })
+    }
+}
+
+/// Uploaded tensors by name; every name and shape was checked against the inventory before.
+struct Parts {
+    specs: BTreeMap<String, TensorSpec>,
+    uploaded: BTreeMap<String, Uploaded>,
+}
+
+impl Parts {
+    fn float(&mut self, name: &str) -> Tensor<1> {
+        match self.uploaded.remove(name) {
+            Some(Uploaded::Float(tensor)) => tensor,
+            _ => panic!("`{name}` is in the inventory and was checked on arrival"),
+        }
+    }
+
+    fn words(&mut self, name: &str) -> Tensor<1, Int> {
+        match self.uploaded.remove(name) {
+            Some(Uploaded::Words(tensor)) => tensor,
+            _ => panic!("`{name}` is in the inventory and was checked on arrival"),
+        }
+    }
+
+    fn matrix(&mut self, name: &str) -> Matrix {
+        let (rows, columns) = (self.specs[name].shape[0], self.specs[name].shape[1]);
+        if self.uploaded.contains_key(name) {
+            return Matrix::Dense(self.float(name).reshape([rows, columns]));
+        }
+        let q = self.words(&format!("{name}.q")).reshape([rows, columns.div_ceil(4)]);
+        let scale = self.float(&format!("{name}.scale"));
+        let groups = scale.dims()[0] / rows;
+        Matrix::Int8(QuantizedMatrix::new(q, scale.reshape([rows, groups]), columns))
+    }
+
+    fn linear(&mut self, name: &str) -> Linear {
+        Linear { weight: self.matrix(&format!("{name}.weight")), bias: Some(self.float(&format!("{name}.bias"))) }
+    }
+
+    fn unbiased(&mut self, name: &str) -> Linear {
+        Linear { weight: self.matrix(&format!("{name}.weight")), bias: None }
+    }
+
+    fn norm(&mut self, name: &str, epsilon: f64) -> Norm {
+        Norm { weight: self.float(&format!("{name}.weight")), bias: self.float(&format!("{name}.bias")), epsilon }
+    }
+
+    /// Matrices `name.0`, `name.1`, … as long as there are any; `suffix` follows the number.
+    fn blocks(&mut self, name: &str, suffix: &str) -> Vec<Matrix> {
+        let mut blocks = Vec::new();
+        while self.specs.contains_key(&format!("{name}.{}{suffix}", blocks.len())) {
+            blocks.push(self.matrix(&format!("{name}.{}{suffix}", blocks.len())));
+        }
+        blocks
+    }
+}
+
+fn vision(manifest: &Manifest, parts: &mut Parts) -> VisionTower {
+    let v = &manifest.vision;
+    VisionTower {
+        config: v.clone(),
+        norm_in: parts.norm("vision.patch.norm_in", EPSILON),
+        embed: parts.linear("vision.patch.linear"),
+        norm_out: parts.norm("vision.patch.norm_out", EPSILON),
+        position_bias: position_bias(parts.float("vision.position_bias"), v.heads, v.side()),
+        spatial: transformer("spatial", v.spatial_depth, manifest, parts),
+        temporal: transformer("temporal", v.temporal_depth, manifest, parts),
+        codebook: Codebook::new(parts.matrix("vision.codebook")),
+    }
+}
+
+/// Spreads the table over all pairs of tokens of a slab.
+///
+/// # Shape
+/// - `table`: `[heads, 2 · side - 1, 2 · side - 1]` by offset (query - key) + side - 1; returns `[heads, side², side²]`
+fn position_bias(table: Tensor<1>, heads: usize, side: usize) -> Tensor<3> {
+    let offsets = 2 * side - 1;
+    let tokens = side * side;
+    let mut index = Vec::with_capacity(tokens * tokens);
+    for (query, key) in (0..tokens).flat_map(|q| (0..tokens).map(move |k| (q, k))) {
+        let dh = query / side + side - 1 - key / side;
+        let dw = query % side + side - 1 - key % side;
+        index.push((dh * offsets + dw) as i32);
+    }
+    let device = table.device();
+    let index: Tensor<1, Int> = Tensor::from_data(TensorData::new(index, [tokens * tokens]), &device);
+    table.reshape([heads, offsets * offsets]).select(1, index).reshape([heads, tokens, tokens])
+}
+
+fn transformer(name: &'static str, depth: usize, manifest: &Manifest, parts: &mut Parts) -> Transformer {
+    let v = &manifest.vision;
+    let layers = (0..depth).map(|l| {
+        let at = format!("vision.{name}.{l}");
+        let attention = format!("{at}.attention");
+        Layer {
+            peg: Peg {
+                weight: parts.float(&format!("{at}.peg.weight")).reshape([v.dim, 1, 3, 3, 3]),
+                bias: parts.float(&format!("{at}.peg.bias")),
+            },
+            attention: Attention {
+                norm: parts.norm(&format!("{attention}.norm"), EPSILON),
+                to_q: parts.unbiased(&format!("{attention}.to_q")),
+                to_kv: parts.unbiased(&format!("{attention}.to_kv")),
+                to_out: parts.unbiased(&format!("{attention}.to_out")),
+                q_scale: parts.float(&format!("{attention}.q_scale")),
+                k_scale: parts.float(&format!("{attention}.k_scale")),
+                heads: v.heads,
+            },
+            ff: FeedForward {
+                norm: parts.norm(&format!("{at}.ff.norm"), EPSILON),
+                up: parts.unbiased(&format!("{at}.ff.up")),
+                down: parts.unbiased(&format!("{at}.ff.down")),
+            },
+        }
+    });
+    let layers = layers.collect();
+    Transformer { name, layers, norm: parts.norm(&format!("vision.{name}.norm"), EPSILON) }
+}
+
+fn text(manifest: &Manifest, parts: &mut Parts) -> TextTower {
+    let t = &manifest.text;
+    let epsilon = t.layer_norm_eps;
+    TextTower {
+        config: t.clone(),
+        word: join(parts.blocks("text.embeddings.word", "")),
+        position: parts.matrix("text.embeddings.position"),
+        token_type: parts.float("text.embeddings.token_type").reshape([1, t.hidden_size]),
+        norm: parts.norm("text.embeddings.norm", epsilon),
+        layers: (0..t.num_hidden_layers)
+            .map(|l| {
+                let at = format!("text.layer.{l}");
+                TextLayer {
+                    query: parts.linear(&format!("{at}.query")),
+                    key: parts.linear(&format!("{at}.key")),
+                    value: parts.linear(&format!("{at}.value")),
+                    context: parts.linear(&format!("{at}.context")),
+                    context_norm: parts.norm(&format!("{at}.context_norm"), epsilon),
+                    up: parts.linear(&format!("{at}.up")),
+                    down: parts.linear(&format!("{at}.down")),
+                    output_norm: parts.norm(&format!("{at}.output_norm"), epsilon),
+                }
+            })
+            .collect(),
+    }
+}
+
+/// One matrix from blocks of its rows, all stored alike.
+fn join(blocks: Vec<Matrix>) -> Matrix {
+    let (mut dense, mut int8) = (Vec::new(), Vec::new());
+    for block in blocks {
+        match block {
+            Matrix::Dense(tensor) => dense.push(tensor),
+            Matrix::Int8(matrix) => int8.push(matrix),
+        }
+    }
+    if int8.is_empty() { Matrix::Dense(Tensor::cat(dense, 0)) } else { Matrix::Int8(QuantizedMatrix::cat(int8)) }
+}
+
+fn heads(manifest: &Manifest, parts: &mut Parts) -> Heads {
+    Heads {
+        visual: parts.blocks("projection", ".weight"),
+        text: parts.unbiased("text.projection"),
+        classifier: manifest.classes.map(|_| parts.linear("classifier")),
+        dim_latent: manifest.dim_latent,
+    }
+}

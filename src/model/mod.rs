@@ -1,0 +1,42 @@
+//! The dual encoder: CTViT image tower, BERT text tower, two projections (CTCLIP.md 3 to 5).
+//!
+//! One implementation; whether a matrix is dense or quantized is a property of [`linear::Linear`]. Nothing here knows files,
+//! the browser, or where weights come from.
+
+mod attention;
+mod block;
+pub mod convert;
+mod heads;
+pub mod inventory;
+mod linear;
+pub mod load;
+mod peg;
+mod quantizer;
+pub mod stages;
+mod text;
+mod vision;
+
+pub use heads::Heads;
+pub use text::TextTower;
+pub use vision::VisionTower;
+pub use vision::patches_of_slab;
+
+/// The two towers and what joins them.
+#[derive(Debug)]
+pub struct Model {
+    /// image tower
+    pub vision: VisionTower,
+    /// text tower
+    pub text: TextTower,
+    /// projections into the shared space
+    pub heads: Heads,
+}
+
+/// Largest temporary tensor in bytes. WebGPU binds 128 MiB by default; half of that leaves room for a second operand.
+const MAX_TENSOR_BYTES: usize = 64 << 20;
+
+/// Splits `0..total` into ranges whose items of `item_bytes` stay below [`MAX_TENSOR_BYTES`].
+fn chunks(total: usize, item_bytes: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let step = (MAX_TENSOR_BYTES / item_bytes.max(1)).max(1);
+    (0..total).step_by(step).map(move |start| start..(start + step).min(total))
+}

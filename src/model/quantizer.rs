@@ -1,0 +1,40 @@
+//! The cosine codebook: every token becomes its nearest codebook row (CTCLIP.md 3.7).
+
+use super::chunks;
+use super::linear::Matrix;
+use super::linear::l2_normalize;
+use burn::tensor::Int;
+use burn::tensor::Tensor;
+
+/// Codebook with its normalized twin for the search.
+#[derive(Debug)]
+pub struct Codebook {
+    /// `[codes, dim]` as stored: what a token is replaced by
+    rows: Matrix,
+    /// `[dim, codes]`, unit columns, f32: the argmax is the one discontinuity of the network
+    search: Tensor<2>,
+}
+
+impl Codebook {
+    /// Takes the rows as stored, `[codes, dim]`.
+    pub fn new(rows: Matrix) -> Self {
+        let search = l2_normalize(rows.dense()).transpose();
+        Self { rows, search }
+    }
+
+    /// Index of the row with the largest cosine for each token, and the rows themselves.
+    ///
+    /// # Shape
+    /// - `tokens`: `[tokens, dim]`; returns `[tokens]` and `[tokens, dim]`
+    pub fn quantize(&self, tokens: Tensor<2>) -> (Tensor<1, Int>, Tensor<2>) {
+        let count = tokens.dims()[0];
+        let codes = self.search.dims()[1];
+        let parts = chunks(count, 4 * codes).map(|range| {
+            let cosine = l2_normalize(tokens.clone().slice_dim(0, range)).matmul(self.search.clone());
+            cosine.argmax(1)
+        });
+        let indices: Tensor<1, Int> = Tensor::cat(parts.collect(), 0).reshape([count]);
+        let rows = self.rows.select(indices.clone());
+        (indices, rows)
+    }
+}

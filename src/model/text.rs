@@ -1,0 +1,105 @@
+//! The text tower: BERT, of which the last hidden state of [CLS] is used (CTCLIP.md 5).
+
+use super::linear::Linear;
+use super::linear::Matrix;
+use super::linear::Norm;
+use super::stages::Stages;
+use crate::weights::schema::TextConfig;
+use burn::tensor::Device;
+use burn::tensor::Int;
+use burn::tensor::Tensor;
+use burn::tensor::TensorData;
+use burn::tensor::activation::gelu;
+use burn::tensor::activation::softmax;
+
+/// One post-norm encoder layer.
+#[derive(Debug)]
+pub struct TextLayer {
+    pub(super) query: Linear,
+    pub(super) key: Linear,
+    pub(super) value: Linear,
+    pub(super) context: Linear,
+    pub(super) context_norm: Norm,
+    pub(super) up: Linear,
+    pub(super) down: Linear,
+    pub(super) output_norm: Norm,
+}
+
+/// Embeddings and encoder layers.
+#[derive(Debug)]
+pub struct TextTower {
+    pub(super) config: TextConfig,
+    pub(super) word: Matrix,
+    pub(super) position: Matrix,
+    /// `[1, hidden]`: row 0 of the token-type embedding, the only one used
+    pub(super) token_type: Tensor<2>,
+    pub(super) norm: Norm,
+    pub(super) layers: Vec<TextLayer>,
+}
+
+impl TextTower {
+    /// Number of encoder layers.
+    pub fn depth(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// The embedding of a batch of equally long sequences.
+    ///
+    /// # Shape
+    /// - `ids`: `batch` rows of `length` ids below the vocabulary size; returns `[batch, length, hidden]`
+    pub fn embed(&self, ids: &[u32], length: usize, device: &Device, stages: &mut Stages) -> Tensor<3> {
+        let batch = ids.len() / length;
+        let hidden = self.config.hidden_size;
+        let ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
+        let ids: Tensor<1, Int> = Tensor::from_data(TensorData::new(ids, [batch * length]), device);
+        let words = self.word.select(ids).reshape([batch, length, hidden]);
+        let positions: Tensor<3> = self.position.rows(0..length).unsqueeze();
+        let sum = words + self.token_type.clone().unsqueeze() + positions;
+        let x = self.norm.forward(sum);
+        stages.keep(|| "text.embeddings".into(), &x);
+        x
+    }
+
+    /// Encoder layer `l`.
+    ///
+    /// # Shape
+    /// - `x`: `[batch, length, hidden]`, `mask`: `[batch, 1, 1, length]` added to the logits, or none when nothing is padded;
+    ///   returns the shape of `x`
+    pub fn layer(&self, l: usize, x: Tensor<3>, mask: Option<&Tensor<4>>, stages: &mut Stages) -> Tensor<3> {
+        let layer = &self.layers[l];
+        let [batch, length, hidden] = x.dims();
+        let heads = self.config.num_attention_heads;
+        let split = |t: Tensor<3>| t.reshape([batch, length, heads, hidden / heads]).swap_dims(1, 2);
+        let q = split(layer.query.forward_sequences(x.clone()));
+        let k = split(layer.key.forward_sequences(x.clone()));
+        let v = split(layer.value.forward_sequences(x.clone()));
+        let logits = q.matmul(k.swap_dims(2, 3)) / ((hidden / heads) as f32).sqrt();
+        let logits = match mask {
+            Some(mask) => logits + mask.clone(),
+            None => logits,
+        };
+        let context = softmax(logits, 3).matmul(v).swap_dims(1, 2).reshape([batch, length, hidden]);
+        let x = layer.context_norm.forward(layer.context.forward_sequences(context) + x);
+        let inner = gelu(layer.up.forward_sequences(x.clone()));
+        let x = layer.output_norm.forward(layer.down.forward_sequences(inner) + x);
+        stages.keep(|| format!("text.layer{l}"), &x);
+        x
+    }
+
+    /// The state of [CLS], `[batch, hidden]`.
+    pub fn cls(&self, x: Tensor<3>, stages: &mut Stages) -> Tensor<2> {
+        let [batch, _, hidden] = x.dims();
+        let cls = x.slice_dim(1, 0..1).reshape([batch, hidden]);
+        stages.keep(|| "text_cls".into(), &cls);
+        cls
+    }
+
+    /// What is added to the logits: 0 for real tokens, the smallest f32 for padding, as the reference does.
+    ///
+    /// # Shape
+    /// - `mask`: `batch` rows of `length`, 1 for real tokens; returns `[batch, 1, 1, length]`
+    pub fn mask(&self, mask: &[u8], length: usize, device: &Device) -> Tensor<4> {
+        let added: Vec<f32> = mask.iter().map(|&real| if real == 1 { 0.0 } else { f32::MIN }).collect();
+        Tensor::from_data(TensorData::new(added, [mask.len() / length, 1, 1, length]), device)
+    }
+}

@@ -1,0 +1,120 @@
+//! The image tower: voxels to codebook tokens (CTCLIP.md 3). The reference calls the depth axis "temporal".
+//!
+//! The caller drives it step by step, so that it can report progress, stop, and bound how much work is submitted at once.
+
+use super::block::Transformer;
+use super::linear::Linear;
+use super::linear::Norm;
+use super::quantizer::Codebook;
+use super::stages::Stages;
+use crate::weights::schema::VisionConfig;
+use burn::tensor::Device;
+use burn::tensor::Int;
+use burn::tensor::Tensor;
+use burn::tensor::TensorData;
+
+/// Patch embedding, two transformers, codebook.
+#[derive(Debug)]
+pub struct VisionTower {
+    pub(super) config: VisionConfig,
+    pub(super) norm_in: Norm,
+    pub(super) embed: Linear,
+    pub(super) norm_out: Norm,
+    /// `[heads, tokens, tokens]` of one depth slab, the same for all slabs and layers
+    pub(super) position_bias: Tensor<3>,
+    pub(super) spatial: Transformer,
+    pub(super) temporal: Transformer,
+    pub(super) codebook: Codebook,
+}
+
+/// Cuts a slab of voxels into patches.
+///
+/// # Shape
+/// - `slab`: `[patch depth, image, image]`; returns `[side · side, patch depth · patch · patch]`, a patch flattened in the order
+///   (depth, height, width) (CTCLIP.md 3.1)
+pub fn patches_of_slab(slab: &[f32], config: &VisionConfig) -> Vec<f32> {
+    let (side, patch, size) = (config.side(), config.patch_size, config.image_size);
+    let mut patches = Vec::with_capacity(slab.len());
+    for h in 0..side {
+        for w in 0..side {
+            for d in 0..config.temporal_patch_size {
+                for row in 0..patch {
+                    let start = (d * size + h * patch + row) * size + w * patch;
+                    patches.extend_from_slice(&slab[start..start + patch]);
+                }
+            }
+        }
+    }
+    patches
+}
+
+impl VisionTower {
+    /// Number of [`VisionTower::step`]s after the slabs are embedded.
+    pub fn steps(&self) -> usize {
+        self.spatial.layers.len() + self.temporal.layers.len()
+    }
+
+    /// Embeds one depth slab.
+    ///
+    /// # Shape
+    /// - `slab`: `[patch depth, image, image]` in -1..=1; returns `[1, side · side, dim]`
+    pub fn embed_slab(&self, slab: &[f32], device: &Device, stages: &mut Stages) -> Tensor<3> {
+        let side = self.config.side();
+        let patches = patches_of_slab(slab, &self.config);
+        let data = TensorData::new(patches, [side * side, self.config.patch_len()]);
+        let patches: Tensor<2> = Tensor::from_data(data, device);
+        let patches = self.norm_in.forward(patches);
+        stages.keep_part("patch_ln_in", &patches);
+        let tokens = self.norm_out.forward(self.embed.forward(patches));
+        stages.keep_part("patch_embed", &tokens);
+        tokens.unsqueeze()
+    }
+
+    /// Transformer layer `step` of all; between the two transformers the layout changes from slabs to columns.
+    ///
+    /// # Shape
+    /// - `x`: `[batch · depth, side · side, dim]` before the last spatial layer and
+    ///   `[batch · side · side, depth, dim]` after it
+    pub fn step(&self, step: usize, x: Tensor<3>, depth: usize, stages: &mut Stages) -> Tensor<3> {
+        let side = self.config.side();
+        let grid = [depth, side, side];
+        let spatial = self.spatial.layers.len();
+        if step < spatial {
+            if step == 0 {
+                stages.keep(|| "cpb_bias".into(), &self.position_bias);
+            }
+            let x = self.spatial.layer(step, x, grid, Some(&self.position_bias), stages);
+            if step + 1 < spatial { x } else { slabs_to_columns(self.spatial.finish(x, stages), depth) }
+        } else {
+            let x = self.temporal.layer(step - spatial, x, grid, None, stages);
+            if step + 1 < self.steps() { x } else { self.temporal.finish(x, stages) }
+        }
+    }
+
+    /// Replaces every token by its codebook row, which is what the reference returns (CTCLIP.md 3.7).
+    ///
+    /// # Shape
+    /// - `x`: `[batch · side · side, depth, dim]`; returns indices `[batch, depth · side · side]` in (depth, height, width) order and
+    ///   tokens `[batch, depth, side, side, dim]`
+    pub fn quantize(&self, x: Tensor<3>, stages: &mut Stages) -> (Tensor<2, Int>, Tensor<5>) {
+        let side = self.config.side();
+        let [columns, depth, dim] = x.dims();
+        let (batch, tokens) = (columns / (side * side), depth * side * side);
+        let ordered = x.reshape([batch, side * side, depth, dim]).swap_dims(1, 2).reshape([batch * tokens, dim]);
+        stages.keep(|| "vq_in".into(), &ordered.clone().reshape([batch, tokens, dim]));
+        let (indices, rows) = self.codebook.quantize(ordered);
+        let indices = indices.reshape([batch, tokens]);
+        stages.keep_indices(|| "vq_indices".into(), &indices);
+        stages.keep(|| "vq_out".into(), &rows.clone().reshape([batch, tokens, dim]));
+        let rows = rows.reshape([batch, depth, side, side, dim]);
+        stages.keep(|| "encoded_tokens".into(), &rows);
+        (indices, rows)
+    }
+}
+
+/// `[batch · depth, plane, dim]` to `[batch · plane, depth, dim]`.
+fn slabs_to_columns(x: Tensor<3>, depth: usize) -> Tensor<3> {
+    let [slabs, plane, dim] = x.dims();
+    let batch = slabs / depth;
+    x.reshape([batch, depth, plane, dim]).swap_dims(1, 2).reshape([batch * plane, depth, dim])
+}

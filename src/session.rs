@@ -1,0 +1,427 @@
+//! One model on one device: volumes and texts in, latents and rankings out.
+//!
+//! Everything asynchronous is here: opening, and reading back. Touches no file, clock or output.
+
+use crate::device::Device;
+use crate::error::Error;
+use crate::error::Result;
+use crate::model::Model;
+use crate::model::load::Loader;
+use crate::model::stages::StageTensor;
+use crate::model::stages::Stages;
+use crate::rank;
+use crate::rank::Latent;
+use crate::rank::RankOptions;
+use crate::rank::Ranking;
+use crate::text::TokenIds;
+use crate::text::Tokenizer;
+use crate::volume::Volume;
+use crate::volume::preprocess::Preprocessor;
+use crate::weights;
+use crate::weights::schema::FileEntry;
+use crate::weights::schema::Manifest;
+use crate::weights::schema::Variant;
+use burn::tensor::Tensor;
+use burn::tensor::TensorData;
+use burn::tensor::Transaction;
+
+/// What a call is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// voxels to the model grid and into the first layer, in depth slabs
+    Preprocess,
+    /// transformer layers of the image tower
+    Encode,
+    /// encoder layers of the text tower
+    Text,
+}
+
+impl Phase {
+    /// The name that progress reports use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Preprocess => "preprocess",
+            Phase::Encode => "encode",
+            Phase::Text => "text",
+        }
+    }
+}
+
+/// A point between two steps of a long call, where the caller shows progress, lets other work run, or stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// what is being done
+    pub phase: Phase,
+    /// steps done
+    pub done: usize,
+    /// steps in all
+    pub total: usize,
+}
+
+/// A caller that does not care about progress.
+pub async fn unwatched(_: Progress) -> Result<()> {
+    Ok(())
+}
+
+/// What the image tower makes of one volume.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageEncoding {
+    /// unit vector in the shared space
+    pub latent: Latent,
+    /// codebook index per token, (depth, height, width) order
+    pub codes: Vec<u16>,
+    /// class logits of a fine-tuned model
+    pub class_logits: Option<Vec<f32>>,
+}
+
+/// What the text tower makes of one text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextEncoding {
+    /// unit vector in the shared space
+    pub latent: Latent,
+    /// tokens with the special ones
+    pub tokens: usize,
+    /// whether the end of the text was cut off
+    pub truncated: bool,
+}
+
+/// A named intermediate result read back from the device.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StageValues {
+    /// as in the reference fixtures
+    pub name: String,
+    /// row-major
+    pub shape: Vec<usize>,
+    /// numbers or indices
+    pub values: StageNumbers,
+}
+
+/// Numbers of a stage.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StageNumbers {
+    /// activations
+    Float(Vec<f32>),
+    /// codebook indices
+    Int(Vec<i32>),
+}
+
+/// Collects the files of a model folder.
+#[derive(Debug)]
+pub struct SessionBuilder {
+    device: Device,
+    manifest: Manifest,
+    variant_name: String,
+    variant: Variant,
+    loader: Loader,
+    tokenizer: Option<Tokenizer>,
+}
+
+impl SessionBuilder {
+    /// Reads the manifest and prepares to load one variant.
+    ///
+    /// # Errors
+    /// As [`Manifest::parse`] and [`Loader::new`].
+    pub fn new(manifest_json: &str, variant: &str, device: &Device) -> Result<Self> {
+        let manifest = Manifest::parse(manifest_json)?;
+        let loader = Loader::new(&manifest, variant, device)?;
+        let (device, variant_name) = (device.clone(), variant.to_owned());
+        let variant = manifest.variant(variant)?.clone();
+        Ok(Self { device, manifest, variant_name, variant, loader, tokenizer: None })
+    }
+
+    /// The files to bring, in the order of loading.
+    pub fn files(&self) -> impl Iterator<Item = &FileEntry> {
+        std::iter::once(&self.manifest.files.tokenizer).chain(&self.variant.shards)
+    }
+
+    /// Checks a file and takes it in.
+    ///
+    /// # Errors
+    /// As [`Loader::add_shard`] for a shard; [`Error::Integrity`] and [`Error::TextInput`] for the tokenizer.
+    pub fn add_file(&mut self, path: &str, bytes: &[u8]) -> Result<()> {
+        let entry = &self.manifest.files.tokenizer;
+        if path != entry.path {
+            return self.loader.add_shard(path, bytes);
+        }
+        weights::verify(entry, bytes)?;
+        let text = &self.manifest.text;
+        let tokenizer = Tokenizer::from_json(bytes, text.max_position_embeddings)?;
+        if tokenizer.vocab_size() > text.vocab_size {
+            let (needed, found) = (text.vocab_size, tokenizer.vocab_size());
+            return Err(Error::Manifest(format!("the tokenizer may have {needed} entries, found {found}")));
+        }
+        self.tokenizer = Some(tokenizer);
+        Ok(())
+    }
+
+    /// The session, once every file is there.
+    ///
+    /// # Errors
+    /// [`Error::TensorNames`] or [`Error::Manifest`] naming what is missing; errors of the device during the upload.
+    pub async fn finish(self) -> Result<Session> {
+        let watch = self.device.watch()?;
+        let tokenizer = self.tokenizer.ok_or_else(|| Error::Manifest("the tokenizer file is missing".into()))?;
+        let model = self.loader.finish()?;
+        // A read-back of nothing in particular: uploads that failed are reported by now.
+        let probe = Tensor::<1>::zeros([1], self.device.tensors());
+        watch.read(Transaction::default().register(probe)).await?;
+        let session = Session {
+            device: self.device.clone(),
+            manifest: self.manifest,
+            variant_name: self.variant_name,
+            variant: self.variant,
+            model,
+            tokenizer,
+        };
+        Ok(session)
+    }
+}
+
+/// A loaded model, ready to encode.
+#[derive(Debug)]
+pub struct Session {
+    device: Device,
+    manifest: Manifest,
+    variant_name: String,
+    variant: Variant,
+    model: Model,
+    tokenizer: Tokenizer,
+}
+
+impl Session {
+    /// The manifest of the loaded model.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Name and description of the loaded variant.
+    pub fn variant(&self) -> (&str, &Variant) {
+        (&self.variant_name, &self.variant)
+    }
+
+    /// The device that computes.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// One digest over all shards of the variant, in order.
+    pub fn weights_sha256(&self) -> String {
+        let all: String = self.variant.shards.iter().map(|shard| shard.sha256.to_ascii_lowercase()).collect();
+        weights::sha256_hex(all.as_bytes())
+    }
+
+    /// Encodes a volume.
+    ///
+    /// # Errors
+    /// [`Error::BadResult`], errors of the device, and whatever `pace` returns.
+    pub async fn encode_volume(
+        &self,
+        volume: &Volume,
+        pace: impl AsyncFnMut(Progress) -> Result<()>,
+    ) -> Result<ImageEncoding> {
+        let preprocessor = Preprocessor::new(volume, &self.manifest.preprocess)?;
+        let thickness = self.manifest.vision.temporal_patch_size;
+        let depth = self.manifest.token_grid()[0];
+        let mut slab = Vec::new();
+        let slabs = |t: usize| {
+            preprocessor.slab(t * thickness, thickness, &mut slab);
+            slab.clone()
+        };
+        let mut stages = Stages::off();
+        let mut encodings = self.encode_slabs(slabs, 1, depth, &mut stages, pace).await?;
+        Ok(encodings.remove(0))
+    }
+
+    /// Encodes a batch of model grids and returns every intermediate result.
+    ///
+    /// # Shape
+    /// - `grids`: `[batch, 1, depth, height, width]` in -1..=1, of any depth that the patches divide
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for another shape, else as [`Session::encode_volume`].
+    pub async fn encode_grids(
+        &self,
+        grids: &[f32],
+        shape: [usize; 5],
+        stages: &mut Stages,
+        pace: impl AsyncFnMut(Progress) -> Result<()>,
+    ) -> Result<Vec<ImageEncoding>> {
+        let v = &self.manifest.vision;
+        let [batch, channels, depth, height, width] = shape;
+        let fits = channels == 1 && height == v.image_size && width == v.image_size && batch > 0 && depth > 0;
+        if !fits || !depth.is_multiple_of(v.temporal_patch_size) || grids.len() != shape.iter().product::<usize>() {
+            let (size, thickness) = (v.image_size, v.temporal_patch_size);
+            let wanted = format!("[n, 1, k·{thickness}, {size}, {size}]");
+            return Err(Error::InvalidArgument(format!("the tensor should be {wanted}, found {shape:?}")));
+        }
+        let slab_len = v.temporal_patch_size * height * width;
+        let slabs = |i: usize| grids[i * slab_len..(i + 1) * slab_len].to_vec();
+        self.encode_slabs(slabs, batch, depth / v.temporal_patch_size, stages, pace).await
+    }
+
+    /// `slabs(i)` is slab `i` of all `batch · depth`, `[patch depth, image, image]`.
+    async fn encode_slabs(
+        &self,
+        mut slabs: impl FnMut(usize) -> Vec<f32>,
+        batch: usize,
+        depth: usize,
+        stages: &mut Stages,
+        mut pace: impl AsyncFnMut(Progress) -> Result<()>,
+    ) -> Result<Vec<ImageEncoding>> {
+        let watch = self.device.watch()?;
+        let tower = &self.model.vision;
+        let count = batch * depth;
+        let mut embedded = Vec::with_capacity(count);
+        for i in 0..count {
+            pace(Progress { phase: Phase::Preprocess, done: i, total: count }).await?;
+            embedded.push(tower.embed_slab(&slabs(i), self.device.tensors(), stages));
+            watch.check()?;
+        }
+        let [_, side, _] = self.manifest.token_grid();
+        for name in ["patch_ln_in", "patch_embed"] {
+            stages.split_rows(name, &[batch, depth, side, side]);
+        }
+        let mut x = Tensor::cat(embedded, 0);
+        let total = tower.steps() + 1;
+        for step in 0..tower.steps() {
+            pace(Progress { phase: Phase::Encode, done: step, total }).await?;
+            x = tower.step(step, x, depth, stages);
+            watch.check()?;
+        }
+        pace(Progress { phase: Phase::Encode, done: tower.steps(), total }).await?;
+        let (codes, tokens) = tower.quantize(x, stages);
+        let latents = self.model.heads.image_latent(tokens, stages);
+        let mut wanted = Transaction::default().register(latents.clone()).register(codes);
+        if let Some(logits) = self.model.heads.classify(latents) {
+            wanted = wanted.register(logits);
+        }
+        let mut data = watch.read(wanted).await?.into_iter();
+        let latents = float_rows(data.next(), batch)?;
+        let codes = int_rows(data.next(), batch)?;
+        let logits = data.next().map(|logits| float_rows(Some(logits), batch)).transpose()?;
+        let mut encodings = Vec::with_capacity(batch);
+        for (i, (latent, codes)) in latents.into_iter().zip(codes).enumerate() {
+            let latent = Latent::new(latent)?;
+            let codes = codes.into_iter().map(|code| self.code(code)).collect::<Result<_>>()?;
+            encodings.push(ImageEncoding { latent, codes, class_logits: logits.as_ref().map(|l| l[i].clone()) });
+        }
+        Ok(encodings)
+    }
+
+    /// A codebook index that exists.
+    fn code(&self, index: i32) -> Result<u16> {
+        u16::try_from(index)
+            .ok()
+            .filter(|&code| usize::from(code) < self.manifest.vision.codebook_size)
+            .ok_or_else(|| Error::BadResult("a codebook index is out of range".into()))
+    }
+
+    /// Token ids of a text, at its own length.
+    ///
+    /// # Errors
+    /// [`Error::TextInput`].
+    pub fn tokenize(&self, text: &str) -> Result<TokenIds> {
+        self.tokenizer.encode(text)
+    }
+
+    /// Encodes a text at its own length: padding would not change the result (CTCLIP.md 5).
+    ///
+    /// # Errors
+    /// [`Error::TextInput`], [`Error::BadResult`], errors of the device, and whatever `pace` returns.
+    pub async fn encode_text(&self, text: &str, pace: impl AsyncFnMut(Progress) -> Result<()>) -> Result<TextEncoding> {
+        let tokens = self.tokenize(text)?;
+        let length = tokens.ids.len();
+        let mut stages = Stages::off();
+        let mut latents = self.encode_ids(&tokens.ids, None, length, &mut stages, pace).await?;
+        Ok(TextEncoding { latent: latents.remove(0), tokens: length, truncated: tokens.truncated })
+    }
+
+    /// Encodes a batch of equally long token sequences and returns every intermediate result.
+    ///
+    /// # Shape
+    /// - `ids` and `mask`: `batch` rows of `length`; the mask is 1 for real tokens
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for ids or lengths that the model does not have, else as [`Session::encode_text`].
+    pub async fn encode_ids(
+        &self,
+        ids: &[u32],
+        mask: Option<&[u8]>,
+        length: usize,
+        stages: &mut Stages,
+        mut pace: impl AsyncFnMut(Progress) -> Result<()>,
+    ) -> Result<Vec<Latent>> {
+        let t = &self.manifest.text;
+        let longest = t.max_position_embeddings;
+        if length == 0 || length > longest || ids.is_empty() || !ids.len().is_multiple_of(length) {
+            return Err(Error::InvalidArgument(format!("sequences may have 1 to {longest} tokens, found {length}")));
+        }
+        if mask.is_some_and(|mask| mask.len() != ids.len()) {
+            return Err(Error::InvalidArgument("the attention mask should have the shape of the ids".into()));
+        }
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= t.vocab_size) {
+            let size = t.vocab_size;
+            return Err(Error::InvalidArgument(format!("token ids should be below {size}, found {id}")));
+        }
+        let watch = self.device.watch()?;
+        let device = self.device.tensors();
+        let tower = &self.model.text;
+        let mask = mask.map(|mask| tower.mask(mask, length, device));
+        let mut x = tower.embed(ids, length, device, stages);
+        for l in 0..tower.depth() {
+            pace(Progress { phase: Phase::Text, done: l, total: tower.depth() }).await?;
+            x = tower.layer(l, x, mask.as_ref(), stages);
+            watch.check()?;
+        }
+        let latents = self.model.heads.text_latent(tower.cls(x, stages), stages);
+        let data = watch.read(Transaction::default().register(latents)).await?;
+        float_rows(data.into_iter().next(), ids.len() / length)?.into_iter().map(Latent::new).collect()
+    }
+
+    /// Orders texts by their similarity with an image.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when the latents have different lengths.
+    pub fn rank(&self, image: &Latent, texts: &[Latent], top_k: Option<usize>) -> Result<Ranking> {
+        let temperature = f64::from(self.manifest.similarity.temperature);
+        rank::rank(image, texts, &RankOptions { temperature, tie_tolerance: self.variant.tie_tolerance, top_k })
+    }
+
+    /// Reads collected stages back.
+    ///
+    /// # Errors
+    /// Errors of the device.
+    pub async fn read_stages(&self, stages: Stages) -> Result<Vec<StageValues>> {
+        let watch = self.device.watch()?;
+        let mut values = Vec::new();
+        for (name, shape, tensor) in stages.into_list() {
+            let values_of_stage = match tensor {
+                StageTensor::Float(tensor) => {
+                    let data = watch.read(Transaction::default().register(tensor)).await?;
+                    StageNumbers::Float(float_rows(data.into_iter().next(), 1)?.remove(0))
+                }
+                StageTensor::Int(tensor) => {
+                    let data = watch.read(Transaction::default().register(tensor)).await?;
+                    StageNumbers::Int(int_rows(data.into_iter().next(), 1)?.remove(0))
+                }
+            };
+            values.push(StageValues { name, shape, values: values_of_stage });
+        }
+        Ok(values)
+    }
+}
+
+/// Rows of a tensor that was read back.
+fn float_rows(data: Option<TensorData>, rows: usize) -> Result<Vec<Vec<f32>>> {
+    let values = data.and_then(|d| d.try_into_vec::<f32>().ok()).ok_or_else(not_read)?;
+    Ok(values.chunks(values.len() / rows).map(<[f32]>::to_vec).collect())
+}
+
+fn int_rows(data: Option<TensorData>, rows: usize) -> Result<Vec<Vec<i32>>> {
+    let values = data.and_then(|d| d.try_into_vec::<i32>().ok()).ok_or_else(not_read)?;
+    Ok(values.chunks(values.len() / rows).map(<[i32]>::to_vec).collect())
+}
+
+fn not_read() -> Error {
+    Error::BadResult("the device returned another type than was computed".into())
+}

@@ -1,0 +1,297 @@
+//! Chunks of a file become i16 HU in one pass (N-15).
+//!
+//! Held at any time: the voxels, the bytes before them, one gzip output buffer. No stream is judged before its end; no
+//! volume exists after a refusal (D3).
+
+use crate::error::Error;
+use crate::error::Result;
+use crate::volume::Action;
+use crate::volume::Finding;
+use crate::volume::OrientationMode;
+use crate::volume::ReadOptions;
+use crate::volume::ScalingSource;
+use crate::volume::Source;
+use crate::volume::Volume;
+use crate::volume::body::Body;
+use crate::volume::body::Plan;
+use crate::volume::body::Scaling;
+use crate::volume::container::Endian;
+use crate::volume::container::Gunzip;
+use crate::volume::container::NIFTI2_BYTES;
+use crate::volume::container::SNIFF_BYTES;
+use crate::volume::container::is_gzip;
+use crate::volume::container::sniff;
+use crate::volume::geometry::Geometry;
+use crate::volume::header::Header;
+
+/// Unpacked bytes allowed per byte of [`crate::volume::Limits::file_bytes`]: room for f64 voxels and a few frames, and
+/// an end for bombs.
+const UNPACKED_FACTOR: u64 = 4;
+
+/// Reads a whole file.
+///
+/// # Errors
+/// As [`Reader::push`] and [`Reader::finish`].
+pub fn read(bytes: &[u8], options: &ReadOptions) -> Result<Volume> {
+    let mut reader = Reader::new(options.clone());
+    reader.push(bytes)?;
+    reader.finish()
+}
+
+/// Reads a header file and its image file, each plain or gzip.
+///
+/// # Errors
+/// As [`Reader::for_pair`], [`Reader::push`] and [`Reader::finish`].
+pub fn read_pair(header: &[u8], image: &[u8], options: &ReadOptions) -> Result<Volume> {
+    let mut reader = Reader::for_pair(header, options.clone())?;
+    reader.push(image)?;
+    reader.finish()
+}
+
+/// A file that arrives in chunks of any size.
+pub struct Reader {
+    outer: Outer,
+    input_bytes: u64,
+    inner: Inner,
+}
+
+enum Outer {
+    /// fewer than two bytes so far
+    Start(Vec<u8>),
+    Gzip(Box<Gunzip>),
+    Plain,
+}
+
+impl Reader {
+    /// A reader of one file that holds header and voxels.
+    pub fn new(options: ReadOptions) -> Self {
+        let inner = Inner { options, gzip: false, head: Vec::new(), header: None, body: None };
+        Reader { outer: Outer::Start(Vec::new()), input_bytes: 0, inner }
+    }
+
+    /// A reader of the image half of a pair, for the whole header file.
+    ///
+    /// # Errors
+    /// Those of the header; [`Error::InvalidArgument`] when the header belongs to a single file.
+    pub fn for_pair(header: &[u8], options: ReadOptions) -> Result<Self> {
+        let mut plain = Vec::new();
+        if is_gzip(header) {
+            let most = SNIFF_BYTES as u64 + options.limits.header_bytes;
+            let mut gunzip = Gunzip::new();
+            gunzip.push(header, &mut |bytes| {
+                if (plain.len() + bytes.len()) as u64 > most {
+                    return Err(too_big("more header bytes", most));
+                }
+                plain.extend_from_slice(bytes);
+                Ok(())
+            })?;
+            gunzip.finish()?;
+        } else {
+            plain.extend_from_slice(header);
+        }
+        let kind = sniff(&plain)?;
+        if !kind.pair {
+            return Err(Error::InvalidArgument("expected a header of kind ni1 or ni2, found a single file".into()));
+        }
+        let parsed = Header::parse(&plain, kind, &options.limits)?;
+        let mut reader = Reader::new(options);
+        reader.inner.head = plain;
+        reader.inner.begin_body(parsed, true)?;
+        Ok(reader)
+    }
+
+    /// Takes the next bytes of the file.
+    ///
+    /// # Errors
+    /// Every refusal of stages 0 to 2 as soon as it is certain. The reader is of no use afterwards.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        self.input_bytes += bytes.len() as u64;
+        if self.input_bytes > self.inner.options.limits.file_bytes {
+            return Err(too_big("a larger file", self.inner.options.limits.file_bytes));
+        }
+        match &mut self.outer {
+            Outer::Start(first) => {
+                first.extend_from_slice(bytes.get(..2 - first.len()).unwrap_or(bytes));
+                if first.len() < 2 {
+                    return Ok(());
+                }
+                let first = std::mem::take(first);
+                self.inner.gzip = is_gzip(&first);
+                self.outer = if self.inner.gzip { Outer::Gzip(Box::default()) } else { Outer::Plain };
+                // Bytes of `first` that came with earlier chunks are not part of this one.
+                let earlier = (self.input_bytes - bytes.len() as u64) as usize;
+                self.feed(&first[..earlier])?;
+                self.feed(bytes)
+            }
+            _ => self.feed(bytes),
+        }
+    }
+
+    fn feed(&mut self, bytes: &[u8]) -> Result<()> {
+        let inner = &mut self.inner;
+        match &mut self.outer {
+            Outer::Gzip(gunzip) => gunzip.push(bytes, &mut |plain| inner.push(plain)),
+            _ => inner.push(bytes),
+        }
+    }
+
+    /// Ends the file and makes the volume.
+    ///
+    /// # Errors
+    /// [`Error::GzipCut`], [`Error::Truncated`], [`Error::EmptyFile`], and what [`sniff`] says of a short file.
+    pub fn finish(self) -> Result<Volume> {
+        let Reader { outer, mut inner, .. } = self;
+        let (mut padded, mut gzip_text) = (false, Vec::new());
+        match outer {
+            Outer::Start(first) => inner.push(&first)?,
+            Outer::Gzip(gunzip) => {
+                let end = gunzip.finish()?;
+                (padded, gzip_text) = (end.padded, end.text);
+            }
+            Outer::Plain => {}
+        }
+        inner.finish(padded, gzip_text)
+    }
+}
+
+pub(crate) fn too_big(size: &str, limit: u64) -> Error {
+    Error::TooBig { size: size.to_owned(), limit: format!("{limit} bytes") }
+}
+
+/// The uncompressed side: header, then voxels.
+struct Inner {
+    options: ReadOptions,
+    gzip: bool,
+    /// bytes before the voxels
+    head: Vec<u8>,
+    /// parsed, while bytes up to the voxels are still awaited
+    header: Option<Header>,
+    body: Option<Body>,
+}
+
+impl Inner {
+    fn push(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while self.body.is_none() && !bytes.is_empty() {
+            let need = match &self.header {
+                Some(header) => header.vox_offset as usize,
+                // NIfTI-2 says so in its first four bytes; other kinds are known after SNIFF_BYTES.
+                None if self.head.len() < SNIFF_BYTES => SNIFF_BYTES,
+                None => NIFTI2_BYTES,
+            };
+            let (taken, rest) = bytes.split_at(bytes.len().min(need - self.head.len()));
+            self.head.extend_from_slice(taken);
+            bytes = rest;
+            if self.head.len() < need {
+                return Ok(());
+            }
+            match self.header.take() {
+                Some(header) => self.begin_body(header, false)?,
+                None => self.take_header()?,
+            }
+        }
+        match &mut self.body {
+            Some(body) => body.push(bytes, &self.options),
+            None => Ok(()),
+        }
+    }
+
+    fn take_header(&mut self) -> Result<()> {
+        let kind = sniff(&self.head)?;
+        if self.head.len() < kind.header_bytes() {
+            return Ok(());
+        }
+        if kind.pair {
+            return Err(Error::Pair);
+        }
+        self.header = Some(Header::parse(&self.head, kind, &self.options.limits)?);
+        Ok(())
+    }
+
+    /// Finishes stage 1 and reserves the voxels. `pair` when the voxels start in a file of their own.
+    fn begin_body(&mut self, header: Header, pair: bool) -> Result<()> {
+        let geometry = Geometry::new(&header, &self.options)?;
+        let mut findings = header.findings.clone();
+        findings.extend(geometry.findings.iter().cloned());
+        if !extensions_are_sound(&self.head, &header) {
+            findings.push(Finding::new("W_EXT", Action::Note));
+        }
+        let budget = self.options.limits.file_bytes.saturating_mul(if self.gzip { UNPACKED_FACTOR } else { 1 });
+        let data_bytes = header.data_bytes()?;
+        if data_bytes > budget {
+            return Err(too_big(&format!("{data_bytes} bytes"), budget));
+        }
+        let frame = match self.options.frame {
+            Some(frame) if (frame as u64) < header.frames => frame as u64,
+            Some(frame) => {
+                return Err(Error::InvalidArgument(format!("frame below {} expected, {frame} found", header.frames)));
+            }
+            None if header.frames == 1 => 0,
+            None => return Err(Error::Frames { n: header.frames }),
+        };
+        let scaling = choose_scaling(&header, &self.options)?;
+        let before = if pair { header.vox_offset } else { 0 };
+        self.body = Some(Body::new(Plan { header, geometry, findings, scaling, before, frame })?);
+        Ok(())
+    }
+
+    fn finish(mut self, padded: bool, gzip_text: Vec<u8>) -> Result<Volume> {
+        let Some(body) = self.body.take() else {
+            return Err(match &self.header {
+                Some(header) => Error::Truncated { got: 0, need: header.data_bytes()? },
+                None => match sniff(&self.head) {
+                    Err(error) => error,
+                    Ok(kind) => Error::Truncated { got: self.head.len() as u64, need: kind.header_bytes() as u64 },
+                },
+            });
+        };
+        let mut findings = Vec::new();
+        if self.options.named_gz.is_some_and(|named| named != self.gzip) {
+            findings.push(Finding::new("H_NAME", Action::Note));
+        }
+        body.finish(padded, findings, Source { gzip: self.gzip, gzip_text, preamble: self.head, ..Source::default() })
+    }
+}
+
+/// Header and sidecar are never both applied, except in the reference-exact mode (6.3, N-13).
+fn choose_scaling(header: &Header, options: &ReadOptions) -> Result<Scaling> {
+    let own: Vec<[f64; 2]> = header.scaling.into_iter().collect();
+    let Some(row) = &options.sidecar else { return Ok(Scaling { applied: own, pending: None }) };
+    let pair = [row.slope, row.intercept];
+    if row.slope == 0.0 || pair.iter().any(|x| !x.is_finite()) {
+        return Err(Error::InvalidArgument(
+            "sidecar: slope must not be zero, slope and intercept must be finite".into(),
+        ));
+    }
+    if options.orientation == OrientationMode::AsStored {
+        return Ok(Scaling { applied: [own, vec![pair]].concat(), pending: None });
+    }
+    match options.scaling {
+        ScalingSource::Sidecar => Ok(Scaling { applied: vec![pair], pending: None }),
+        ScalingSource::Header => {
+            let in_header = own.first().copied().unwrap_or([1.0, 0.0]);
+            Ok(Scaling { applied: own, pending: (in_header != pair).then_some(pair) })
+        }
+    }
+}
+
+/// Whether the extension list between header and voxels is well formed; a missing list is.
+fn extensions_are_sound(head: &[u8], header: &Header) -> bool {
+    let start = header.kind.header_bytes();
+    let Some(extender) = head.get(start..start + 4) else { return true };
+    if extender[0] == 0 {
+        return true;
+    }
+    let mut rest = &head[start + 4..];
+    while !rest.is_empty() {
+        let Some(size) = rest.get(..4).and_then(|b| <[u8; 4]>::try_from(b).ok()) else { return false };
+        let size = match header.kind.endian {
+            Endian::Little => i32::from_le_bytes(size),
+            Endian::Big => i32::from_be_bytes(size),
+        };
+        match usize::try_from(size) {
+            Ok(size) if size >= 8 && size % 16 == 0 && size <= rest.len() => rest = &rest[size..],
+            _ => return false,
+        }
+    }
+    true
+}

@@ -1,0 +1,154 @@
+//! NIfTI-1 files of i16 HU: phantoms, overlays, clean copies.
+//!
+//! Output holds no text, no time and no name, and is the same for the same input. Source: NIFTI_AND_PRIVACY.md 2, P-6.
+
+use crate::error::Error;
+use crate::error::Result;
+use crate::volume::Volume;
+use crate::volume::orientation::column_norms;
+use crate::volume::orientation::direction_cosines;
+use crate::volume::orientation::lps_affine;
+use flate2::Compression;
+use flate2::GzBuilder;
+use std::io::Write;
+
+const VOX_OFFSET: usize = 352;
+/// `NIFTI_XFORM_SCANNER_ANAT`
+const SCANNER: i16 = 1;
+/// Larger departures from a rotation cannot be told by a quaternion: no qform is written then.
+const ROTATION_TOLERANCE: f64 = 1e-4;
+
+/// Voxels and where they lie.
+#[derive(Debug, Clone)]
+pub struct Image<'a> {
+    voxels: &'a [i16],
+    dims: [usize; 3],
+    affine: [[f64; 4]; 3],
+}
+
+impl<'a> Image<'a> {
+    /// Voxels with the first axis fastest, and the affine from voxel index to RAS+ mm.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when the length is not the product of the dimensions or the affine has a column
+    /// without a direction; [`Error::TooBig`] for an axis over 32767.
+    pub fn new(voxels: &'a [i16], dims: [usize; 3], affine: [[f64; 4]; 3]) -> Result<Self> {
+        let count = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+        if count != Some(voxels.len()) || voxels.is_empty() {
+            return Err(Error::InvalidArgument(format!("{dims:?} voxels expected, {} found", voxels.len())));
+        }
+        if let Some(n) = dims.iter().find(|&&n| i16::try_from(n).is_err()) {
+            return Err(Error::TooBig { size: format!("{n} voxels along an axis"), limit: i16::MAX.to_string() });
+        }
+        let usable = affine.iter().flatten().all(|x| x.is_finite()) && column_norms(&affine).iter().all(|&n| n > 0.0);
+        if !usable {
+            return Err(Error::InvalidArgument("affine must be finite with three directions".into()));
+        }
+        Ok(Image { voxels, dims, affine })
+    }
+
+    /// Voxels in L, P, S order with a spacing in mm.
+    ///
+    /// # Errors
+    /// As [`Image::new`].
+    pub fn lps(voxels: &'a [i16], dims: [usize; 3], spacing_mm: [f64; 3]) -> Result<Self> {
+        Image::new(voxels, dims, lps_affine(spacing_mm))
+    }
+
+    /// The voxels of a volume in stored order, with its affine.
+    ///
+    /// # Errors
+    /// As [`Image::new`].
+    pub fn of(volume: &'a Volume) -> Result<Self> {
+        Image::new(volume.stored_voxels(), volume.stored_dims(), volume.affine())
+    }
+
+    /// The bytes of a `.nii` file.
+    pub fn to_nii(&self) -> Vec<u8> {
+        let mut file = vec![0; VOX_OFFSET];
+        let mut put = |at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0, &348i32.to_le_bytes());
+        put(38, b"r");
+        let [ni, nj, nk] = self.dims.map(|n| n as i16);
+        for (n, size) in [3, ni, nj, nk, 1, 1, 1, 1].into_iter().enumerate() {
+            put(40 + 2 * n, &size.to_le_bytes());
+        }
+        put(70, &4i16.to_le_bytes());
+        put(72, &16i16.to_le_bytes());
+        let quaternion = quaternion(&self.affine);
+        let qfac = quaternion.map_or(1.0, |(_, qfac)| qfac);
+        let [x, y, z] = column_norms(&self.affine);
+        for (n, size) in [qfac, x, y, z].into_iter().enumerate() {
+            put(76 + 4 * n, &(size as f32).to_le_bytes());
+        }
+        put(108, &(VOX_OFFSET as f32).to_le_bytes());
+        put(112, &1f32.to_le_bytes());
+        put(123, &[2]);
+        put(254, &SCANNER.to_le_bytes());
+        if let Some(([b, c, d], _)) = quaternion {
+            put(252, &SCANNER.to_le_bytes());
+            let shift = self.affine.map(|row| row[3]);
+            for (n, value) in [b, c, d].into_iter().chain(shift).enumerate() {
+                put(256 + 4 * n, &(value as f32).to_le_bytes());
+            }
+        }
+        for (n, value) in self.affine.iter().flatten().enumerate() {
+            put(280 + 4 * n, &(*value as f32).to_le_bytes());
+        }
+        put(344, b"n+1\0");
+        file.reserve_exact(2 * self.voxels.len());
+        for voxel in self.voxels {
+            file.extend_from_slice(&voxel.to_le_bytes());
+        }
+        file
+    }
+
+    /// The bytes of a `.nii.gz` file: time 0, no name.
+    pub fn to_nii_gz(&self) -> Vec<u8> {
+        let mut gzip = GzBuilder::new().mtime(0).write(Vec::new(), Compression::new(6));
+        gzip.write_all(&self.to_nii()).expect("writing to a Vec cannot fail");
+        gzip.finish().expect("writing to a Vec cannot fail")
+    }
+}
+
+/// b, c, d and qfac of the rotation in an affine (nifti1.h, METHOD 2); `None` when it is not a rotation.
+fn quaternion(affine: &[[f64; 4]; 3]) -> Option<([f64; 3], f64)> {
+    let mut m = direction_cosines(affine);
+    let cross = [
+        m[1][0] * m[2][1] - m[2][0] * m[1][1],
+        m[2][0] * m[0][1] - m[0][0] * m[2][1],
+        m[0][0] * m[1][1] - m[1][0] * m[0][1],
+    ];
+    let along: f64 = (0..3).map(|row| cross[row] * m[row][2]).sum();
+    let qfac = if along < 0.0 { -1.0 } else { 1.0 };
+    for (row, &c) in m.iter_mut().zip(&cross) {
+        row[2] *= qfac;
+        if (row[2] - c).abs() > ROTATION_TOLERANCE {
+            return None;
+        }
+    }
+    // First two columns at a right angle; the cross product above fixed the third.
+    if (0..3).map(|row| m[row][0] * m[row][1]).sum::<f64>().abs() > ROTATION_TOLERANCE {
+        return None;
+    }
+    // The largest of the four squared components is the safe divisor.
+    let squares = [
+        1.0 + m[0][0] + m[1][1] + m[2][2],
+        1.0 + m[0][0] - m[1][1] - m[2][2],
+        1.0 - m[0][0] + m[1][1] - m[2][2],
+        1.0 - m[0][0] - m[1][1] + m[2][2],
+    ];
+    let largest = (1..4).fold(0, |best, n| if squares[n] > squares[best] { n } else { best });
+    let twice = squares[largest].sqrt();
+    let (a, b, c) = (m[2][1] - m[1][2], m[0][2] - m[2][0], m[1][0] - m[0][1]);
+    let (xy, xz, yz) = (m[0][1] + m[1][0], m[0][2] + m[2][0], m[1][2] + m[2][1]);
+    let (w, bcd) = match largest {
+        0 => (twice * twice, [a, b, c]),
+        1 => (a, [twice * twice, xy, xz]),
+        2 => (b, [xy, twice * twice, yz]),
+        _ => (c, [xz, yz, twice * twice]),
+    };
+    // NIfTI stores b, c, d for a non-negative real part.
+    let sign = if w < 0.0 { -1.0 } else { 1.0 };
+    Some((bcd.map(|x| sign * x / (2.0 * twice)), qfac))
+}

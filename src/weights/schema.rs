@@ -1,0 +1,327 @@
+//! The manifest of a model folder: plain data, one schema, read by the loader and written by `convert`.
+//!
+//! It describes; it holds no code and no weights (DESIGN.md 3). `ModelManifest` of the npm package is its typed face.
+
+use crate::error::Error;
+use crate::error::Result;
+use crate::volume::preprocess::PreprocessConfig;
+use serde::Deserialize;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// The schema number that this version reads and writes.
+pub const SCHEMA: u32 = 1;
+
+/// Shape of the CTViT image tower (CTCLIP.md 2).
+///
+/// The field names are the ones of the reference's constructor and of `--config` files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VisionConfig {
+    /// channels of a token
+    pub dim: usize,
+    /// rows of the codebook
+    pub codebook_size: usize,
+    /// voxels of the model grid along height and width
+    pub image_size: usize,
+    /// voxels of a patch along height and width
+    pub patch_size: usize,
+    /// slices of a patch along depth
+    pub temporal_patch_size: usize,
+    /// layers of the transformer within each depth slab
+    pub spatial_depth: usize,
+    /// layers of the transformer along depth
+    pub temporal_depth: usize,
+    /// channels of one attention head
+    pub dim_head: usize,
+    /// attention heads
+    pub heads: usize,
+}
+
+impl VisionConfig {
+    /// Tokens along height, which equals tokens along width.
+    pub fn side(&self) -> usize {
+        self.image_size / self.patch_size
+    }
+
+    /// Voxels of one patch.
+    pub fn patch_len(&self) -> usize {
+        self.temporal_patch_size * self.patch_size * self.patch_size
+    }
+
+    /// Channels of all attention heads together.
+    pub fn inner(&self) -> usize {
+        self.heads * self.dim_head
+    }
+
+    /// Channels of one half of the gated feed-forward layer: `trunc(4 · 2/3 · dim)`.
+    pub fn ff_inner(&self) -> usize {
+        // The reference computes int(4 * (2 / 3) * dim) in doubles.
+        (4.0 * (2.0 / 3.0) * self.dim as f64) as usize
+    }
+}
+
+/// Shape of the BERT text tower (CTCLIP.md 5). Field names as in Hugging Face configurations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TextConfig {
+    /// rows of the word embedding
+    pub vocab_size: usize,
+    /// channels of a token
+    pub hidden_size: usize,
+    /// encoder layers
+    pub num_hidden_layers: usize,
+    /// attention heads
+    pub num_attention_heads: usize,
+    /// channels inside the feed-forward layer
+    pub intermediate_size: usize,
+    /// longest sequence, with the special tokens
+    pub max_position_embeddings: usize,
+    /// rows of the token-type embedding, of which row 0 is used
+    pub type_vocab_size: usize,
+    /// epsilon of every layer norm of this tower
+    pub layer_norm_eps: f64,
+}
+
+/// How two latents become a score.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Similarity {
+    /// The learned scalar; logits are `exp(temperature) · cosine` (CTCLIP.md 4).
+    pub temperature: f32,
+}
+
+/// A file of the model folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// name within the folder: one plain component, no separators
+    pub path: String,
+    /// size in bytes
+    pub bytes: u64,
+    /// SHA-256 of the content, lower-case hexadecimal
+    pub sha256: String,
+}
+
+/// How the numbers of a part of the model are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Storage {
+    /// IEEE single precision
+    F32,
+    /// IEEE half precision
+    F16,
+    /// signed 8-bit integers, four to a word, with one f16 scale per group along the input axis
+    Int8 {
+        /// largest group length; a row's groups have the greatest common divisor of this and the row length
+        group: usize,
+    },
+}
+
+/// Storage of the three parts of a model (DESIGN.md 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Precision {
+    /// image tower with its codebook
+    pub trunk: Storage,
+    /// the flatten-then-project matrix of the image side
+    pub projection: Storage,
+    /// text tower with its projection
+    pub text: Storage,
+}
+
+impl Precision {
+    /// The preset of that name: `f32`, `f16` or `q8`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for another name.
+    pub fn preset(name: &str) -> Result<Self> {
+        let uniform = |storage| Self { trunk: storage, projection: storage, text: storage };
+        match name {
+            "f32" => Ok(uniform(Storage::F32)),
+            "f16" => Ok(uniform(Storage::F16)),
+            "q8" => Ok(Self {
+                trunk: Storage::F16,
+                projection: Storage::Int8 { group: 128 },
+                text: Storage::Int8 { group: 64 },
+            }),
+            other => Err(Error::InvalidArgument(format!("weights must be f32, f16 or q8, found `{other}`"))),
+        }
+    }
+}
+
+/// One set of weights of the model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Variant {
+    /// safetensors files, in loading order
+    pub shards: Vec<FileEntry>,
+    /// whether the device must have `shader-f16`
+    pub needs_f16: bool,
+    /// bytes of weights on the device after loading
+    pub gpu_bytes: u64,
+    /// cosines closer than this are ties (VIEWER_AND_RANKING_UI.md R-8)
+    pub tie_tolerance: f64,
+    /// storage of the parts
+    pub precision: Precision,
+}
+
+/// Where the weights come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// architecture and fine-tuning: `ct-clip` or `class-fine`
+    pub name: String,
+    /// SHA-256 of the checkpoint file
+    pub sha256: String,
+}
+
+/// Small files beside the shards.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Files {
+    /// tokenizer in the Hugging Face tokenizers format
+    pub tokenizer: FileEntry,
+}
+
+/// `manifest.json` of a model folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    /// [`SCHEMA`]
+    pub schema: u32,
+    /// short name
+    pub id: String,
+    /// revision of the weights
+    pub revision: String,
+    /// licence of the weights, shown wherever results are shown
+    pub license: String,
+    /// true for random weights, whose scores have no meaning
+    #[serde(default)]
+    pub untrained: bool,
+    /// origin of the weights
+    pub source: Source,
+    /// two latents compare only when this is equal
+    pub embedding_space: String,
+    /// from HU to the model grid
+    pub preprocess: PreprocessConfig,
+    /// image tower
+    pub vision: VisionConfig,
+    /// text tower
+    pub text: TextConfig,
+    /// length of a latent
+    pub dim_latent: usize,
+    /// classes of the fine-tuned head (ClassFine), where there is one
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes: Option<usize>,
+    /// from latents to scores
+    pub similarity: Similarity,
+    /// side files
+    pub files: Files,
+    /// sets of weights by preset name
+    pub variants: BTreeMap<String, Variant>,
+}
+
+/// No dimension of a model may exceed this; the published one's largest is 294 912.
+const MAX_DIMENSION: usize = 1 << 20;
+
+impl Manifest {
+    /// Reads and checks a manifest.
+    ///
+    /// # Errors
+    /// [`Error::Manifest`] when the text is not JSON of this schema, or a number in it is absurd.
+    pub fn parse(json: &str) -> Result<Self> {
+        let manifest: Self = serde_json::from_str(json).map_err(|e| Error::Manifest(e.to_string()))?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// The named variant.
+    ///
+    /// # Errors
+    /// [`Error::Manifest`] with the names that exist.
+    pub fn variant(&self, name: &str) -> Result<&Variant> {
+        self.variants.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.variants.keys().map(String::as_str).collect();
+            Error::Manifest(format!("variant must be one of [{}], found `{name}`", known.join(", ")))
+        })
+    }
+
+    /// Tokens of the model grid along depth, height and width.
+    pub fn token_grid(&self) -> [usize; 3] {
+        let [depth, _, _] = self.preprocess.grid;
+        [depth / self.vision.temporal_patch_size, self.vision.side(), self.vision.side()]
+    }
+
+    /// Checks what the rest of the crate relies on.
+    fn check(&self) -> Result<()> {
+        let bad = |what: String| Err(Error::Manifest(what));
+        if self.schema != SCHEMA {
+            return bad(format!("schema must be {SCHEMA}, found {}", self.schema));
+        }
+        let v = &self.vision;
+        let t = &self.text;
+        let sizes = [
+            ("vision.dim", v.dim),
+            ("vision.codebook_size", v.codebook_size),
+            ("vision.image_size", v.image_size),
+            ("vision.patch_size", v.patch_size),
+            ("vision.temporal_patch_size", v.temporal_patch_size),
+            ("vision.spatial_depth", v.spatial_depth),
+            ("vision.temporal_depth", v.temporal_depth),
+            ("vision.dim_head", v.dim_head),
+            ("vision.heads", v.heads),
+            ("text.vocab_size", t.vocab_size),
+            ("text.hidden_size", t.hidden_size),
+            ("text.num_hidden_layers", t.num_hidden_layers),
+            ("text.num_attention_heads", t.num_attention_heads),
+            ("text.intermediate_size", t.intermediate_size),
+            ("text.max_position_embeddings", t.max_position_embeddings),
+            ("text.type_vocab_size", t.type_vocab_size),
+            ("dimLatent", self.dim_latent),
+            ("preprocess.grid[0]", self.preprocess.grid[0]),
+        ];
+        for (name, value) in sizes {
+            if value == 0 || value > MAX_DIMENSION {
+                return bad(format!("{name} must be in 1..={MAX_DIMENSION}, found {value}"));
+            }
+        }
+        if v.codebook_size > usize::from(u16::MAX) + 1 {
+            return bad(format!("vision.codebook_size must be at most 65536, found {}", v.codebook_size));
+        }
+        if !v.image_size.is_multiple_of(v.patch_size) {
+            return bad(format!(
+                "vision.image_size must be a multiple of patch_size {}, found {}",
+                v.patch_size, v.image_size
+            ));
+        }
+        let [depth, height, width] = self.preprocess.grid;
+        if !depth.is_multiple_of(v.temporal_patch_size) || height != v.image_size || width != v.image_size {
+            return bad(format!(
+                "preprocess.grid must be [k·{}, {}, {}], found {:?}",
+                v.temporal_patch_size, v.image_size, v.image_size, self.preprocess.grid
+            ));
+        }
+        if !self.preprocess.spacing_mm.iter().all(|mm| mm.is_finite() && *mm > 0.0) {
+            return bad(format!(
+                "preprocess.spacing_mm must be positive and finite, found {:?}",
+                self.preprocess.spacing_mm
+            ));
+        }
+        if !t.hidden_size.is_multiple_of(t.num_attention_heads) {
+            return bad(format!(
+                "text.hidden_size must be a multiple of num_attention_heads {}, found {}",
+                t.num_attention_heads, t.hidden_size
+            ));
+        }
+        if !self.similarity.temperature.is_finite() || !(t.layer_norm_eps > 0.0 && t.layer_norm_eps < 1.0) {
+            return bad("similarity.temperature and text.layer_norm_eps must be finite".into());
+        }
+        let files = self.variants.values().flat_map(|v| &v.shards).chain([&self.files.tokenizer]);
+        for file in files {
+            let plain = !file.path.is_empty()
+                && !file.path.starts_with('.')
+                && file.path.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+            if !plain {
+                return bad("file names must be letters, digits, `-`, `_` and `.`".into());
+            }
+            if file.sha256.len() != 64 || !file.sha256.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return bad(format!("{}: sha256 must be 64 hexadecimal digits", file.path));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,142 @@
+// A GPU that fails must fail loudly. The sessions here run in the page's own thread, where the GPU can be tampered with.
+
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { BUDGETS } from './budgets.mjs';
+import { attempt, cosine, newPackagePage, SLOW_MS, startBrowser, startServer } from './harness.mjs';
+
+let browser;
+let server;
+before(async () => {
+  browser = await startBrowser();
+  server = await startServer();
+});
+after(async () => {
+  await browser?.close();
+  await server?.close();
+});
+
+/** In the page, before anything: counts what goes to the GPU, can spoil the next shader, and keeps the devices. */
+const tamper = () => {
+  const gpu = { dispatches: 0, submissions: 0, spoil: 0, spoiled: 0, devices: [] };
+  window.gpuTest = gpu;
+  const wrap = (prototype, name, make) => { prototype[name] = make(prototype[name]); };
+  wrap(GPUAdapter.prototype, 'requestDevice', (original) => async function (...args) {
+    const device = await original.apply(this, args);
+    gpu.devices.push(device);
+    return device;
+  });
+  wrap(GPUDevice.prototype, 'createShaderModule', (original) => function (descriptor) {
+    if (gpu.spoil === 0) return original.call(this, descriptor);
+    gpu.spoil -= 1;
+    gpu.spoiled += 1;
+    return original.call(this, { ...descriptor, code: `${descriptor.code}\nthis is not WGSL` });
+  });
+  wrap(GPUQueue.prototype, 'submit', (original) => function (...args) {
+    gpu.submissions += 1;
+    return original.apply(this, args);
+  });
+  for (const name of ['dispatchWorkgroups', 'dispatchWorkgroupsIndirect']) {
+    wrap(GPUComputePassEncoder.prototype, name, (original) => function (...args) {
+      gpu.dispatches += 1;
+      return original.apply(this, args);
+    });
+  }
+};
+
+const openSample = async () => {
+  const session = await window.ctmatch.open({ worker: false, allowSoftwareAdapter: true, model: '/model/manifest.json' });
+  const volume = await session.readVolume(await (await fetch('/sample/chest.nii.gz')).blob());
+  const accept = volume.findings.filter(({ action }) => action === 'ask').map(({ code }) => code);
+  window.sample = { session, volume, accept };
+};
+const encode = async () => [...(await window.sample.session.encodeVolume(window.sample.volume, { accept: window.sample.accept })).vector];
+
+test('an invalid shader makes the call fail, and a new session works', { timeout: 3 * SLOW_MS }, async () => {
+  const { page, finish } = await newPackagePage(browser, server.origin, { init: tamper, expect: /WGSL|shader|invalid|unreachable|GPU/i });
+  assert.equal(await attempt(page, openSample), undefined);
+  const bad = await attempt(page, async () => {
+    window.gpuTest.spoil = 1;
+    const { session, volume, accept } = window.sample;
+    return session.encodeVolume(volume, { accept }).then(() => 'a result', (error) => error.code);
+  });
+  assert.equal(await attempt(page, () => window.gpuTest.spoiled), 1, 'a shader was compiled during the call');
+  assert.equal(bad, 'SHADER_INVALID');
+
+  await attempt(page, () => window.sample.session.close());
+  assert.equal(await attempt(page, openSample), undefined);
+  await attempt(page, () => { Object.assign(window.gpuTest, { spoil: 0, dispatches: 0, submissions: 0 }); });
+  const good = await attempt(page, encode);
+  assert.equal(good.error, undefined);
+  assert.ok(good.some((value) => value !== 0) && good.every(Number.isFinite));
+
+  const counts = await attempt(page, () => ({ dispatches: window.gpuTest.dispatches, submissions: window.gpuTest.submissions }));
+  console.log('one volume', counts, 'budget', BUDGETS);
+  assert.ok(counts.dispatches > 0 && counts.submissions > 0, 'the GPU was used');
+  assert.ok(counts.dispatches <= BUDGETS.dispatchesPerVolume);
+  assert.ok(counts.submissions <= BUDGETS.submissionsPerVolume);
+  await finish();
+});
+
+test('a lost device makes the call fail; a reloaded model gives the same latent', { timeout: 3 * SLOW_MS }, async () => {
+  const { page, finish } = await newPackagePage(browser, server.origin, { init: tamper, expect: /lost|destroyed|GPU/i });
+  assert.equal(await attempt(page, openSample), undefined);
+  const before = await attempt(page, encode);
+  const found = await attempt(page, async () => {
+    const { session, volume, accept } = window.sample;
+    const onProgress = ({ phase }) => { if (phase === 'encode') window.gpuTest.devices.at(-1).destroy(); };
+    const outcome = await session.encodeVolume(volume, { accept, onProgress }).then(() => 'a result', (error) => `${error.code} ${error.retryable}`);
+    const later = await session.encodeVolume(volume, { accept }).then(() => 'a result', (error) => error.code);
+    const { reason } = await session.lost;
+    await session.loadModel('/model/manifest.json');
+    return { outcome, later, reason };
+  });
+  assert.deepEqual(found, { outcome: 'DEVICE_LOST true', later: 'DEVICE_LOST', reason: 'destroyed' });
+  assert.ok(cosine(await attempt(page, encode), before) > 1 - 1e-9);
+  await finish();
+});
+
+test('a software adapter is named and refused unless allowed', { timeout: SLOW_MS }, async () => {
+  const { page, finish } = await newPackagePage(browser, server.origin);
+  const found = await attempt(page, async () => {
+    const { open } = window.ctmatch;
+    const refused = await open({ model: '/model/manifest.json' }).then(() => ({}), ({ code, retryable, detail }) => ({ code, retryable, adapter: detail.adapter }));
+    const session = await open({ model: '/model/manifest.json', allowSoftwareAdapter: true });
+    const { backend, software, adapter } = session.info;
+    const asked = await open({ model: '/model/manifest.json', fallback: 'cpu' });
+    return { refused, allowed: { backend, software, adapter }, asked: { backend: asked.info.backend, degraded: asked.info.degraded } };
+  });
+  assert.equal(found.refused.code, 'SOFTWARE_ADAPTER');
+  assert.equal(found.refused.retryable, true);
+  assert.match(found.refused.adapter, /swiftshader/i);
+  assert.deepEqual({ ...found.allowed, adapter: '' }, { backend: 'webgpu', software: true, adapter: '' });
+  assert.match(found.allowed.adapter, /swiftshader/i);
+  assert.equal(found.asked.backend, 'cpu');
+  assert.equal(found.asked.degraded.length, 1);
+  await finish();
+});
+
+test('abort in the calling thread stops at the next step', { timeout: 2 * SLOW_MS }, async () => {
+  const { page, finish } = await newPackagePage(browser, server.origin, { init: tamper });
+  assert.equal(await attempt(page, openSample), undefined);
+  await attempt(page, encode); // shaders are compiled
+  const found = await attempt(page, async () => {
+    const { session, volume, accept } = window.sample;
+    const controller = new AbortController();
+    let at;
+    const onProgress = ({ phase }) => {
+      if (phase !== 'encode' || at) return;
+      at = performance.now();
+      controller.abort();
+    };
+    const outcome = await session.encodeVolume(volume, { accept, onProgress, signal: controller.signal })
+      .then(() => 'finished', (error) => (error === controller.signal.reason ? 'reason' : error.code));
+    const ms = performance.now() - at;
+    return { outcome, ms, texts: (await session.encodeReports(['one text'])).size };
+  });
+  console.log('abort in the calling thread', found);
+  assert.equal(found.outcome, 'reason');
+  assert.ok(found.ms < 500, `${found.ms} ms`);
+  assert.equal(found.texts, 1);
+  await finish();
+});

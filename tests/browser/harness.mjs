@@ -1,0 +1,104 @@
+// What the browser tests share: one server, one Chromium, pages that fail on any console error, 4xx or foreign request.
+
+import assert from 'node:assert/strict';
+import { mkdir, readFile } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { gunzipSync, gzipSync } from 'node:zlib';
+import { chromium } from 'playwright-core';
+import { serve } from './serve.mjs';
+
+const here = dirname(fileURLToPath(import.meta.url));
+export const repository = resolve(here, '../..');
+export const www = join(repository, 'www');
+export const pkg = join(repository, 'pkg');
+export const out = join(here, 'out');
+
+// SwiftShader through WebGPU: `--enable-unsafe-webgpu` alone gives it where there is no GPU (WEB_PACKAGE.md 10).
+const GPU_FLAGS = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'];
+// The full browser: the headless shell has no WebGPU.
+const FLAGS = ['--headless=new', '--no-sandbox', '--disable-background-networking'];
+
+// SwiftShader runs the embedded model in seconds to minutes, depending on what else the machine does.
+export const SLOW_MS = 180_000;
+
+export async function startBrowser({ gpu = true } = {}) {
+  await mkdir(out, { recursive: true });
+  return chromium.launch({ executablePath: process.env.CHROME ?? '/usr/bin/chromium', headless: true, args: gpu ? [...GPU_FLAGS, ...FLAGS] : FLAGS });
+}
+
+/** The page and the package as `build.sh demo` serves them. */
+export const startServer = (options) => serve({ root: www, mounts: { '/ctmatch': pkg, '/test': join(here, 'pages') }, ...options });
+
+/**
+ * A page of `origin` in a context of its own, and what went wrong on it.
+ * @param {import('playwright-core').Browser} browser
+ * @param {string} origin
+ * @param {{ locale?: string, expect?: RegExp, colorScheme?: 'dark' | 'light' }} [options] `expect`: faults that the test provokes
+ */
+export async function newPage(browser, origin, { locale = 'en-US', expect, colorScheme = 'dark' } = {}) {
+  const context = await browser.newContext({ locale, colorScheme, viewport: { width: 1440, height: 1000 } });
+  const page = await context.newPage();
+  const faults = [];
+  const fault = (line) => { if (!expect?.test(line)) faults.push(line); };
+  await context.route('**/*', (route) => {
+    const url = route.request().url();
+    if (new URL(url).origin === origin) return route.continue();
+    fault(`request left the origin: ${url}`);
+    return route.abort();
+  });
+  page.on('websocket', (socket) => fault(`web socket: ${socket.url()}`));
+  page.on('response', (response) => { if (response.status() >= 400) fault(`${response.status()} ${response.url()}`); });
+  page.on('console', (message) => { if (message.type() === 'error') fault(`console: ${message.text()}`); });
+  page.on('pageerror', (error) => fault(`uncaught: ${error.message}`));
+  return {
+    page,
+    async finish() {
+      await context.close();
+      assert.deepEqual(faults, []);
+    },
+  };
+}
+
+/**
+ * An empty page of the same origin and policy, with `window.ctmatch` the package: for tests of the package itself.
+ * `init` runs in the page before anything else.
+ */
+export async function newPackagePage(browser, origin, { init, ...options } = {}) {
+  const made = await newPage(browser, origin, options);
+  if (init) await made.page.addInitScript(init);
+  await made.page.goto(`${origin}/test/blank.html`);
+  await made.page.evaluate(async () => { window.ctmatch = await import('/ctmatch/index.js'); });
+  return made;
+}
+
+/**
+ * Runs `body(arg)` in the page; an error comes back as `{ error: { name, code, message, detail } }`. The source goes as an
+ * expression, because the page's policy forbids making functions from text.
+ * @param {import('playwright-core').Page} page
+ * @param {(arg: any) => unknown} body
+ * @param {unknown} [arg] JSON
+ */
+export const attempt = (page, body, arg = null) => page.evaluate(`(async () => {
+  try {
+    return await (${body})(${JSON.stringify(arg)});
+  } catch (error) {
+    return { error: { name: error?.name, code: error?.code, message: error?.message, detail: error?.detail } };
+  }
+})()`);
+
+/** The sample's bytes, unpacked, to make damaged files from. */
+export const sampleNifti = async () => gunzipSync(await readFile(join(www, 'sample/chest.nii.gz')));
+export { gzipSync };
+
+/** @param {ArrayLike<number>} a @param {ArrayLike<number>} b */
+export function cosine(a, b) {
+  assert.equal(a.length, b.length);
+  let [ab, aa, bb] = [0, 0, 0];
+  for (let i = 0; i < a.length; i++) {
+    ab += a[i] * b[i];
+    aa += a[i] * a[i];
+    bb += b[i] * b[i];
+  }
+  return ab / Math.sqrt(aa * bb);
+}

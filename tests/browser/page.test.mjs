@@ -1,0 +1,262 @@
+// The page as a person uses it.
+
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { MESSAGES, text } from '../../www/i18n.js';
+import { WINDOWS } from '../../www/viewer.js';
+import { Candidates, mostlyCjk } from '../../www/ranking.js';
+import { gzipSync, newPage, out, sampleNifti, SLOW_MS, startBrowser, startServer } from './harness.mjs';
+
+let browser;
+let server;
+before(async () => {
+  browser = await startBrowser();
+  server = await startServer();
+});
+after(async () => {
+  await browser?.close();
+  await server?.close();
+});
+
+const openPage = async (options) => {
+  const made = await newPage(browser, server.origin, options);
+  await made.page.goto(`${server.origin}/`);
+  await made.page.waitForFunction(() => !document.querySelector('#use-sample').disabled);
+  return made;
+};
+
+test('sample, Rank: two clicks to an ordered list', { timeout: SLOW_MS }, async () => {
+  const { page, finish } = await openPage();
+  assert.equal(await page.textContent('#notice strong'), MESSAGES.notice_lead[0]);
+  await page.waitForSelector('#untrained:not([hidden])');
+  assert.match(await page.textContent('#notice-weights'), /\w/);
+
+  await page.click('#use-sample');
+  await page.waitForSelector('#reports li');
+  for (const plane of await page.locator('.plane figcaption').all()) assert.match(await plane.textContent(), /slice \d+ of \d+/);
+  assert.ok(!server.requests.some((line) => line.includes('safetensors')), 'the volume is shown before any weight is loaded');
+
+  // The adapter of these tests is software: the page says so, and asks.
+  await page.click('#rank');
+  await page.waitForSelector('[data-cure="use_software"]');
+  assert.equal(await page.textContent('#error-code'), 'SOFTWARE_ADAPTER');
+  await page.click('[data-cure="use_software"]');
+  await page.waitForSelector('#cancel:not([hidden])');
+  await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });
+
+  const rows = await page.locator('#result-rows tr').all();
+  assert.equal(rows.length, 4);
+  const cosines = await page.locator('#result-rows .cosine').allTextContents();
+  for (const shown of cosines) assert.match(shown, /^-?[01]\.\d{3}$/);
+  assert.deepEqual(cosines.map(Number), cosines.map(Number).sort((a, b) => b - a));
+  assert.match(await page.textContent('#backend-badge'), /WebGPU.*software/);
+  assert.match(await page.textContent('#reports'), /\d+ tokens/);
+  assert.ok(await page.isVisible('#untrained'));
+  assert.ok(await page.isVisible('#notice'));
+  await page.screenshot({ path: join(out, 'page-en.png'), fullPage: true });
+
+  const [download] = await Promise.all([page.waitForEvent('download'), page.click('#export')]);
+  const saved = JSON.parse(await readFile(await download.path(), 'utf8'));
+  assert.ok(saved.notice.en.startsWith(MESSAGES.notice_lead[0]) && saved.notice.zh.startsWith(MESSAGES.notice_lead[1]));
+  assert.ok(saved.warning.en);
+  assert.deepEqual(saved.candidates.map((row) => row.cosine.toFixed(3)), cosines);
+  assert.match(saved.input.voxel_sha256, /^[0-9a-f]{64}$/);
+  assert.match(saved.candidates[0].text_sha256, /^[0-9a-f]{64}$/);
+  assert.ok(!JSON.stringify(saved).includes('nodule'), 'no report text in the record');
+
+  await page.click('#lang-zh');
+  assert.equal(await page.getAttribute('html', 'lang'), 'zh-CN');
+  assert.equal(await page.textContent('#notice strong'), MESSAGES.notice_lead[1]);
+  assert.equal(await page.textContent('#untrained strong'), MESSAGES.untrained[1]);
+  assert.ok((await page.textContent('#result-head')).includes(MESSAGES.col_bar[1]));
+  await page.screenshot({ path: join(out, 'page-zh.png'), fullPage: true });
+
+  // A second ranking with the same volume and texts is free: nothing is encoded again.
+  const loads = server.requests.length;
+  await page.click('#rank');
+  await page.waitForFunction(() => document.querySelector('#cancel').hidden);
+  assert.equal(server.requests.length, loads);
+  await finish();
+});
+
+test('a Chinese browser gets the Chinese page', async () => {
+  const { page, finish } = await openPage({ locale: 'zh-CN', colorScheme: 'light' });
+  assert.equal(await page.getAttribute('html', 'lang'), 'zh-CN');
+  assert.equal(await page.textContent('#rank'), MESSAGES.rank[1]);
+  await page.click('#use-sample');
+  await page.waitForSelector('#reports li');
+  await page.screenshot({ path: join(out, 'page-zh-light.png'), fullPage: true });
+  await finish();
+});
+
+test('a dropped file and pasted reports are ranked on the CPU, and nothing of them shows outside the page', { timeout: SLOW_MS }, async () => {
+  const canary = 'CANARY7Q4XWZ';
+  const nifti = await sampleNifti();
+  nifti.write(canary, 148, 'latin1'); // descrip
+  const { page, finish } = await openPage();
+  const lines = [];
+  page.on('console', (message) => lines.push(message.text()));
+
+  const file = gzipSync(nifti).toString('base64');
+  await page.evaluate(([name, base64]) => {
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))], name));
+    document.querySelector('#drop').dispatchEvent(new DragEvent('drop', { dataTransfer: transfer, bubbles: true, cancelable: true }));
+  }, [`${canary}.nii.gz`, file]);
+  await page.waitForSelector('#volume:not([hidden])');
+  await page.fill('#paste', `Clear lungs ${canary}.\n\nSmall left pleural effusion.\n\nSmall left pleural effusion.`);
+  await page.click('#add-pasted');
+  await page.waitForSelector('#reports li');
+  assert.equal(await page.locator('#reports li').count(), 2);
+  assert.match(await page.textContent('#report-notes'), /1 equal texts merged/);
+
+  await page.check('input[name="backend"][value="cpu"]');
+  await page.click('#rank');
+  await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });
+  assert.match(await page.textContent('#backend-badge'), /^CPU/);
+
+  const [download] = await Promise.all([page.waitForEvent('download'), page.click('#export')]);
+  const places = {
+    export: await readFile(await download.path(), 'utf8'), name: download.suggestedFilename(), title: await page.title(),
+    requests: server.requests.join('\n'), console: lines.join('\n'), url: page.url(),
+    storage: await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie])),
+  };
+  for (const [place, content] of Object.entries(places)) assert.ok(!content.includes(canary), place);
+  await finish();
+});
+
+test('cancel keeps everything, and the next run works', { timeout: SLOW_MS }, async () => {
+  const { page, finish } = await openPage();
+  await page.click('#use-sample');
+  await page.waitForSelector('#reports li');
+  await page.check('#allow-software');
+  await page.click('#rank');
+  await page.waitForFunction((line) => document.querySelector('#progress-text').textContent.includes(line), MESSAGES.phase_encode[0], { timeout: SLOW_MS });
+  const clicked = Date.now();
+  await page.click('#cancel');
+  await page.waitForSelector('#cancel', { state: 'hidden' });
+  const took = Date.now() - clicked;
+  assert.ok(took < 500, `${took} ms`);
+  assert.equal(await page.textContent('#progress-text'), MESSAGES.cancelled[0]);
+  assert.equal(await page.locator('#reports li').count(), 4);
+  await page.click('#rank');
+  await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });
+  await finish();
+});
+
+test('damaged files: the exact code and sentence', async () => {
+  const { page, finish } = await openPage();
+  const nifti = await sampleNifti();
+  const packed = gzipSync(nifti);
+  const badCrc = Buffer.from(packed);
+  badCrc[badCrc.length - 8] ^= 1;
+  const dicom = Buffer.alloc(1024);
+  dicom.write('DICM', 128, 'latin1');
+  const notIn = Buffer.from('PatientName: nobody. '.repeat(40));
+  const cases = [
+    ['E_EMPTY', Buffer.alloc(0)],
+    ['E_NOT_NIFTI', notIn],
+    ['E_DICOM', dicom],
+    ['E_ZIP', Buffer.concat([Buffer.from('PK\x03\x04', 'latin1'), Buffer.alloc(600)])],
+    ['E_GZ_CRC', badCrc],
+    ['E_GZ_CUT', packed.subarray(0, packed.length - 4000)],
+    ['E_TRUNC', nifti.subarray(0, nifti.length - 100), { got: nifti.length - 452, need: nifti.length - 352 }],
+  ];
+  const wrong = [];
+  for (const [code, buffer, params] of cases) {
+    await page.setInputFiles('#file', { name: 'x.nii.gz', mimeType: 'application/octet-stream', buffer });
+    await page.waitForFunction(() => !document.querySelector('#choose-file').disabled);
+    const found = { code: await page.textContent('#error-code'), text: await page.textContent('#error-text') };
+    const expected = { code, text: text(code, params, 'en') };
+    try {
+      assert.deepEqual(found, expected);
+    } catch {
+      wrong.push({ expected, found });
+    }
+  }
+  assert.deepEqual(wrong, []);
+
+  // The page still works.
+  await page.click('#use-sample');
+  await page.waitForSelector('#reports li');
+  assert.ok(await page.isHidden('#error'));
+  await finish();
+});
+
+test('without WebGPU the page says why and offers the CPU', { timeout: SLOW_MS }, async () => {
+  const plain = await startBrowser({ gpu: false });
+  try {
+    const { page, finish } = await newPage(plain, server.origin, { expect: /WebGPU|GPU/ });
+    await page.goto(`${server.origin}/`);
+    await page.click('#use-sample');
+    await page.waitForSelector('#reports li');
+    await page.click('#rank');
+    await page.waitForSelector('[data-cure="use_cpu"]');
+    assert.equal(await page.textContent('#error-code'), 'NO_WEBGPU');
+    assert.ok((await page.textContent('#error-text')).includes(MESSAGES['no-adapter'][0]));
+    await page.click('[data-cure="use_cpu"]');
+    await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });
+    assert.match(await page.textContent('#backend-badge'), /^CPU/);
+    await finish();
+  } finally {
+    await plain.close();
+  }
+});
+
+test('views: keys, wheel, windows and cross-hair', async () => {
+  const { page, finish } = await openPage();
+  await page.click('#use-sample');
+  await page.waitForSelector('#reports li');
+  const axial = page.locator('.plane').first();
+  const caption = () => axial.locator('figcaption').textContent();
+  await axial.locator('.view').focus();
+  await page.keyboard.press('Home');
+  await page.waitForFunction(() => /slice 1 of/.test(document.querySelector('.plane figcaption').textContent));
+  await page.keyboard.press('PageDown');
+  await page.waitForFunction(() => /slice 11 of/.test(document.querySelector('.plane figcaption').textContent));
+  await axial.locator('.view').hover();
+  await page.mouse.wheel(0, 100);
+  await page.waitForFunction(() => /slice 12 of/.test(document.querySelector('.plane figcaption').textContent), undefined, { timeout: 5000 });
+  await page.keyboard.press('3');
+  assert.deepEqual([await page.inputValue('#window-width'), await page.inputValue('#window-level')], ['1800', '400']);
+  const before = await page.locator('.plane').nth(2).locator('figcaption').textContent();
+  await axial.locator('.view').click({ position: { x: 20, y: 20 } });
+  await page.waitForFunction((line) => document.querySelectorAll('.plane figcaption')[2].textContent !== line, before);
+  assert.match(await page.textContent('#probe'), /-?\d+ HU/);
+  assert.deepEqual(await axial.locator('.letter').allTextContents(), ['R', 'L', 'A', 'P']);
+  assert.match(await caption(), /axial slice 12 of/);
+  await finish();
+});
+
+test('the window table', () => {
+  assert.deepEqual(WINDOWS, { lung: [1500, -600], mediastinum: [350, 50], bone: [1800, 400], model: [2000, 0] });
+});
+
+test('message table: both languages, equal placeholders, no forbidden words', () => {
+  const placeholders = (line) => (line.match(/\{\w+\}/g) ?? []).sort().join();
+  for (const [key, pair] of Object.entries(MESSAGES)) {
+    assert.equal(pair.length, 2, key);
+    assert.ok(pair.every((line) => line.trim() !== ''), key);
+    assert.equal(placeholders(pair[0]), placeholders(pair[1]), key);
+    assert.doesNotMatch(pair[0], /\bdetects?\b|\bdiagnos(es|ed?)\b|probability of disease|positive finding|negative finding/i, key);
+  }
+});
+
+test('every text the page asks for is in the table', async () => {
+  const html = await readFile(new URL('../../www/index.html', import.meta.url), 'utf8');
+  for (const [, key] of html.matchAll(/data-(?:text|label|placeholder)="(\w+)"/g)) assert.ok(key in MESSAGES, key);
+  const declared = await readFile(new URL('../../pkg/index.d.ts', import.meta.url), 'utf8');
+  const union = declared.slice(declared.indexOf('type ErrorCode'), declared.indexOf('`E_'));
+  for (const [, code] of union.matchAll(/'([A-Z0-9_]+)'/g)) assert.ok(code in MESSAGES, code);
+});
+
+test('candidates: equal texts merge, ids stay apart, scripts are told apart', () => {
+  const list = new Candidates();
+  list.add([{ id: 'a', text: 'one' }, { id: 'a', text: 'two' }, { text: 'one' }, { text: '  ' }, { text: 'three' }]);
+  assert.deepEqual(list.rows.map((row) => [row.id, row.text]), [['a', 'one'], ['1', 'two'], ['2', 'three']]);
+  assert.equal(list.merged, 1);
+  assert.equal(mostlyCjk('右肺上叶结节'), true);
+  assert.equal(mostlyCjk('Nodule in the right upper lobe (结节).'), false);
+});

@@ -1,0 +1,112 @@
+// A static server on 127.0.0.1 that puts the policy headers on every response: for `build.sh demo` and the tests.
+//
+//   node serve.mjs [--root DIR] [--mount /PREFIX=DIR]... [--port N]
+
+import { createReadStream } from 'node:fs';
+import { realpath, stat } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import { dirname, extname, join, resolve, sep } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+
+const repository = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
+
+// NIFTI_AND_PRIVACY.md 12. They are needed on worker and wasm responses too: a worker has the policy of its own response.
+export const POLICY_HEADERS = {
+  'Content-Security-Policy': [
+    "default-src 'none'", "script-src 'self' 'wasm-unsafe-eval'", "style-src 'self'", "img-src 'self' data: blob:",
+    "font-src 'self'", "connect-src 'self'", "worker-src 'self'", "manifest-src 'self'", "form-action 'none'",
+    "base-uri 'none'", "frame-src 'none'", "frame-ancestors 'none'", "object-src 'none'",
+    "require-trusted-types-for 'script'", 'trusted-types ctmatch default',
+  ].join('; '),
+  'Connection-Allowlist': '(response-origin)',
+  'Cross-Origin-Opener-Policy': 'same-origin',
+  'Cross-Origin-Embedder-Policy': 'require-corp',
+  'Cross-Origin-Resource-Policy': 'same-origin',
+  'Permissions-Policy': 'camera=(), microphone=(), geolocation=(), usb=(), serial=(), bluetooth=(), display-capture=(), browsing-topics=()',
+  'Referrer-Policy': 'no-referrer',
+  'X-Content-Type-Options': 'nosniff',
+};
+
+const TYPES = {
+  '.html': 'text/html; charset=utf-8', '.js': 'text/javascript; charset=utf-8', '.mjs': 'text/javascript; charset=utf-8',
+  '.css': 'text/css; charset=utf-8', '.json': 'application/json', '.wasm': 'application/wasm', '.svg': 'image/svg+xml',
+  '.png': 'image/png', '.gz': 'application/gzip', '.txt': 'text/plain; charset=utf-8', '.md': 'text/plain; charset=utf-8',
+};
+
+/**
+ * The file behind a request path, or undefined: never outside its folder, not by `..` and not by a link.
+ * @param {string} path decoded
+ * @param {[string, string][]} mounts longest prefix first
+ */
+async function locate(path, mounts) {
+  if (path.includes('\0') || path.includes('\\')) return undefined;
+  const [prefix, folder] = mounts.find(([p]) => path.startsWith(p)) ?? [];
+  if (!folder) return undefined;
+  const inside = path.slice(prefix.length);
+  try {
+    const base = await realpath(folder);
+    const file = await realpath(join(base, inside === '' || inside.endsWith('/') ? `${inside}index.html` : inside));
+    if (!file.startsWith(base + sep)) return undefined;
+    const { size } = await stat(file).then((s) => (s.isFile() ? s : Promise.reject(new Error('not a file'))));
+    return { file, size };
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * @param {{ root?: string, mounts?: Record<string, string>, port?: number, headers?: Record<string, string> }} [options]
+ *   `mounts`: URL prefix to folder; `headers` replaces the policy headers
+ * @returns {Promise<{ origin: string, requests: string[], close(): Promise<void> }>}
+ */
+export async function serve({ root = join(repository, 'www'), mounts = { '/ctmatch': join(repository, 'pkg') }, port = 0, headers = POLICY_HEADERS } = {}) {
+  const table = Object.entries({ ...mounts, '': root })
+    .map(([prefix, folder]) => /** @type {[string, string]} */ ([`${prefix.replace(/\/+$/, '')}/`, resolve(folder)]))
+    .sort(([a], [b]) => b.length - a.length);
+  const requests = [];
+
+  const server = createServer(async (request, response) => {
+    for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
+    response.setHeader('Cache-Control', 'no-cache');
+    requests.push(`${request.method} ${request.url}`);
+    const plain = (status, text) => {
+      response.writeHead(status, { 'Content-Type': 'text/plain; charset=utf-8' });
+      response.end(`${text}\n`);
+    };
+    if (request.method !== 'GET' && request.method !== 'HEAD') return plain(405, 'only GET');
+    let path;
+    try {
+      path = decodeURIComponent(new URL(request.url, 'http://localhost').pathname);
+    } catch {
+      return plain(400, 'bad path');
+    }
+    const found = await locate(path, table);
+    if (!found) return plain(404, 'not found');
+    response.writeHead(200, { 'Content-Type': TYPES[extname(found.file)] ?? 'application/octet-stream', 'Content-Length': found.size });
+    if (request.method === 'HEAD') return response.end();
+    createReadStream(found.file).on('error', () => response.destroy()).pipe(response);
+  });
+
+  await new Promise((done, fail) => server.once('error', fail).listen(port, '127.0.0.1', done));
+  return {
+    origin: `http://127.0.0.1:${server.address().port}`,
+    requests,
+    close: () => new Promise((done) => {
+      server.close(done);
+      server.closeAllConnections();
+    }),
+  };
+}
+
+if (process.argv[1] && resolve(process.argv[1]) === fileURLToPath(import.meta.url)) {
+  const { values } = parseArgs({
+    options: { root: { type: 'string' }, mount: { type: 'string', multiple: true }, port: { type: 'string', default: '8080' } },
+  });
+  const mounts = values.mount && Object.fromEntries(values.mount.map((pair) => {
+    const at = pair.indexOf('=');
+    return [pair.slice(0, at), pair.slice(at + 1)];
+  }));
+  const { origin } = await serve({ root: values.root, mounts, port: Number(values.port) });
+  console.log(`${origin}/`);
+}

@@ -1,0 +1,64 @@
+// The policy: every response carries it, nothing outside the folders is served, and it holds in the page.
+
+import assert from 'node:assert/strict';
+import { request } from 'node:http';
+import { after, before, test } from 'node:test';
+import { attempt, newPackagePage, startBrowser, startServer } from './harness.mjs';
+import { POLICY_HEADERS } from './serve.mjs';
+
+let server;
+before(async () => { server = await startServer(); });
+after(() => server?.close());
+
+/** A request as written: `fetch` would tidy the path. Gives status and headers. */
+const raw = (method, path) => new Promise((resolve, reject) => {
+  request({ host: '127.0.0.1', port: new URL(server.origin).port, method, path }, (response) => {
+    response.resume();
+    response.on('end', () => resolve({ status: response.statusCode, headers: response.headers }));
+  }).on('error', reject).end();
+});
+
+test('every response has every header', async () => {
+  for (const [method, path, status] of [
+    ['GET', '/', 200], ['GET', '/main.js', 200], ['GET', '/ctmatch/worker.js', 200], ['GET', '/ctmatch/wasm/ctmatch_bg.wasm', 200],
+    ['GET', '/sample/chest.nii.gz', 200], ['HEAD', '/', 200], ['GET', '/nowhere', 404], ['POST', '/', 405], ['GET', '/%zz', 400],
+  ]) {
+    const found = await raw(method, path);
+    assert.equal(found.status, status, path);
+    for (const [name, value] of Object.entries(POLICY_HEADERS)) assert.equal(found.headers[name.toLowerCase()], value, `${path}: ${name}`);
+  }
+});
+
+test('MIME types', async () => {
+  for (const [path, type] of [
+    ['/', 'text/html'], ['/ctmatch/worker.js', 'text/javascript'], ['/ctmatch/wasm/ctmatch_bg.wasm', 'application/wasm'],
+    ['/sample/reports.json', 'application/json'], ['/style.css', 'text/css'],
+  ]) assert.ok((await fetch(server.origin + path)).headers.get('content-type').startsWith(type), path);
+  assert.equal((await fetch(`${server.origin}/sample/chest.nii.gz`)).headers.get('content-encoding'), null);
+});
+
+test('nothing outside the folders is served', async () => {
+  for (const path of ['/../Cargo.toml', '/%2e%2e/Cargo.toml', '/ctmatch/../../Cargo.toml', '/ctmatch/..%2f..%2fCargo.toml', '/..%5cCargo.toml', '/sample', '//etc/passwd', '/%00']) {
+    assert.ok([400, 404].includes((await raw('GET', path)).status), path);
+  }
+});
+
+test('the policy holds in the page: foreign scripts, workers, requests and peers are refused', async () => {
+  const browser = await startBrowser();
+  try {
+    const { page, finish } = await newPackagePage(browser, server.origin, { expect: /Content Security Policy|violates|Connection-Allowlist|TrustedHTML/i });
+    const found = await attempt(page, async () => {
+      const refused = (work) => Promise.resolve().then(work).then(() => 'allowed', (error) => error.name);
+      return {
+        peers: [typeof RTCPeerConnection, typeof WebTransport],
+        worker: await refused(() => new Worker('https://example.org/worker.js', { type: 'module' })),
+        html: await refused(() => { document.body.innerHTML = '<b>x</b>'; }),
+        request: await refused(() => fetch('https://example.org/')),
+      };
+    });
+    assert.deepEqual(found, { peers: ['undefined', 'undefined'], worker: 'TypeError', html: 'TypeError', request: 'TypeError' });
+    await finish();
+  } finally {
+    await browser.close();
+  }
+});
