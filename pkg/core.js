@@ -97,6 +97,7 @@ class Volume {
   #raw;
   #closed = false;
   #release;
+  #modelSlice;
   /** @type {string | undefined} */
   #sha256;
 
@@ -104,12 +105,14 @@ class Volume {
    * @param {import('./wasm/ctmatch.js').Volume} raw
    * @param {Readonly<Record<string, unknown>>} reading how it was read, for the provenance
    * @param {(free: () => void) => void} release runs `free` once no call uses the volume
+   * @param {(raw: import('./wasm/ctmatch.js').Volume, plane: string, index: number) => import('./index.js').Slice} modelSlice
    */
-  constructor(raw, reading, release) {
+  constructor(raw, reading, release, modelSlice) {
     /** @type {VolumeFacts} */
     const info = raw.info();
     this.#raw = raw;
     this.#release = release;
+    this.#modelSlice = modelSlice;
     this.reading = reading;
     this.dims = info.dims;
     this.spacingMm = info.spacingMm;
@@ -117,7 +120,6 @@ class Volume {
     this.datatype = info.datatype;
     this.findings = info.findings.map(({ code, action, params }) => ({ code, action, params: params ?? {} }));
     this.huRange = info.huRange;
-    this.modelBox = info.modelBox;
     this.voxelBytes = info.voxelBytes;
   }
 
@@ -140,7 +142,7 @@ class Volume {
   async slice(plane, index, { grid = 'native', signal } = {}) {
     signal?.throwIfAborted();
     try {
-      return this.raw.slice(plane, index, grid);
+      return grid === 'model' ? this.#modelSlice(this.raw, plane, index) : this.raw.slice(plane, index);
     } catch (error) {
       throw publicError(error, signal);
     }
@@ -455,7 +457,7 @@ class Session {
         this.#volumes.delete(volume);
         // Not under a call that borrows it.
         this.#tail.then(() => { if (!this.#trap) free(); });
-      });
+      }, (from, plane, index) => this.#loaded().engine.modelSlice(from, plane, index));
       this.#volumes.add(volume);
       return volume;
     }, signal);

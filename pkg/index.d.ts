@@ -85,11 +85,9 @@ export interface Volume {
   readonly spacingMm: Triple; readonly orientation: string; readonly datatype: string;
   readonly findings: readonly Finding[];
   readonly huRange: readonly [number, number];
-  /** corners of the model box in canonical voxel coordinates */
-  readonly modelBox?: { min: Triple; max: Triple };
   /** memory held by the voxels */
   readonly voxelBytes: number;
-  /** canonical (LPS) axes; 'model' shows what the model sees */
+  /** canonical (LPS) axes; 'model' shows what the loaded model sees, NO_MODEL before there is one */
   slice(plane: Plane, index: number, o?: SliceOptions): Promise<Slice>;
   close(): void;
 }

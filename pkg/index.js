@@ -138,7 +138,6 @@ class Volume {
     this.datatype = facts.datatype;
     this.findings = facts.findings;
     this.huRange = facts.huRange;
-    this.modelBox = facts.modelBox;
     this.voxelBytes = facts.voxelBytes;
   }
 

@@ -40,8 +40,8 @@ const methods = {
     const read = await opened().readVolume(source, { ...options, ...call });
     lastVolume += 1;
     volumes.set(lastVolume, read);
-    const { dims, spacingMm, orientation, datatype, findings, huRange, modelBox, voxelBytes } = read;
-    return { value: { key: lastVolume, facts: { dims, spacingMm, orientation, datatype, findings, huRange, modelBox, voxelBytes } } };
+    const { dims, spacingMm, orientation, datatype, findings, huRange, voxelBytes } = read;
+    return { value: { key: lastVolume, facts: { dims, spacingMm, orientation, datatype, findings, huRange, voxelBytes } } };
   },
   async slice(call, key, plane, index, options) {
     const slice = await volume(key).slice(plane, index, { ...options, signal: call.signal });

@@ -2,6 +2,7 @@
 //!
 //! `pkg/core.js` is its only user; the typed API for applications is `pkg/index.d.ts`.
 
+use crate::device::Backend;
 use crate::device::Device;
 use crate::error::Error;
 use crate::rank::Latent;
@@ -12,9 +13,11 @@ use crate::text::reports;
 use crate::volume;
 use crate::volume::Finding;
 use crate::volume::Lang;
+use crate::volume::OrientationMode;
 use crate::volume::Plane;
 use crate::volume::Preprocessor;
 use crate::volume::ReadOptions;
+use crate::volume::Sidecar;
 use crate::weights;
 use gloo::timers::future::TimeoutFuture;
 use js_sys::Float32Array;
@@ -65,16 +68,84 @@ fn thrown(error: Error) -> JsValue {
 }
 
 /// A plain JavaScript value of the same shape.
+///
+/// Through JSON text: serde-wasm-bindgen makes `Map`s and refuses integers beyond 2⁵³.
 fn plain(value: &impl Serialize) -> JsValue {
-    let serializer = serde_wasm_bindgen::Serializer::json_compatible();
-    value.serialize(&serializer).unwrap_or(JsValue::UNDEFINED)
+    let text = serde_json::to_string(value).expect("our own plain types serialize");
+    js_sys::JSON::parse(&text).expect("serde_json writes JSON")
 }
 
-fn parse_options(options: JsValue) -> JsResult<ReadOptions> {
+/// `ReadOptions` of the package (WEB_PACKAGE.md 5).
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+struct JsReadOptions {
+    frame: Option<usize>,
+    orientation: Option<JsOrientation>,
+    scaling: Option<JsScaling>,
+    sidecar: Option<JsSidecar>,
+    reference_exact: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum JsOrientation {
+    Auto,
+    OtherForm,
+    AssumeLps,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum JsScaling {
+    Named(JsScalingName),
+    Explicit { slope: f64, intercept: f64 },
+}
+
+#[derive(Deserialize, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+enum JsScalingName {
+    Auto,
+    AlreadyHu,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct JsSidecar {
+    rescale_slope: f64,
+    rescale_intercept: f64,
+    xy_spacing: Vec<f64>,
+    z_spacing: f64,
+}
+
+/// How to read, and a scaling to apply to what was read.
+type Reading = (ReadOptions, Option<[f64; 2]>);
+
+fn parse_reading(options: JsValue) -> JsResult<Reading> {
     if options.is_undefined() || options.is_null() {
-        return Ok(ReadOptions::default());
+        return Ok((ReadOptions::default(), None));
     }
-    serde_wasm_bindgen::from_value(options).map_err(|e| thrown(Error::InvalidArgument(e.to_string())))
+    let js: JsReadOptions =
+        serde_wasm_bindgen::from_value(options).map_err(|e| thrown(Error::InvalidArgument(e.to_string())))?;
+    let orientation = match js.orientation {
+        _ if js.reference_exact => OrientationMode::AsStored,
+        None | Some(JsOrientation::Auto) => OrientationMode::Auto,
+        Some(JsOrientation::OtherForm) => OrientationMode::OtherForm,
+        Some(JsOrientation::AssumeLps) => OrientationMode::AssumeLps,
+    };
+    let sidecar = js.sidecar.map(|s| Sidecar {
+        slope: s.rescale_slope,
+        intercept: s.rescale_intercept,
+        xy_spacing: s.xy_spacing,
+        z_spacing: s.z_spacing,
+    });
+    let already_hu = matches!(js.scaling, Some(JsScaling::Named(JsScalingName::AlreadyHu)));
+    let explicit = match js.scaling {
+        Some(JsScaling::Explicit { slope, intercept }) => Some([slope, intercept]),
+        _ => None,
+    };
+    // Values that the user declares to be HU, or scales by hand, are not asked about because of a table.
+    let sidecar = if (already_hu || explicit.is_some()) && !js.reference_exact { None } else { sidecar };
+    Ok((ReadOptions { frame: js.frame, orientation, sidecar, ..ReadOptions::default() }, explicit))
 }
 
 /// One of the names of an enum.
@@ -123,9 +194,12 @@ pub struct Volume {
 }
 
 impl Volume {
-    fn new(volume: volume::Volume) -> Self {
+    fn new(mut volume: volume::Volume, scaling: Option<[f64; 2]>) -> JsResult<Self> {
+        if let Some([slope, intercept]) = scaling {
+            volume.rescale(slope, intercept).map_err(thrown)?;
+        }
         let findings = volume.findings().iter().cloned().chain(volume::assess(&volume).findings).collect();
-        Self { volume, findings }
+        Ok(Self { volume, findings })
     }
 }
 
@@ -188,14 +262,16 @@ fn slice_object(slice: &volume::Slice) -> JsValue {
 #[wasm_bindgen]
 pub struct VolumeReader {
     reader: volume::Reader,
+    scaling: Option<[f64; 2]>,
 }
 
 #[wasm_bindgen]
 impl VolumeReader {
-    /// Starts reading; options as `ReadOptions` in camelCase.
+    /// Starts reading.
     #[wasm_bindgen(constructor)]
     pub fn new(options: JsValue) -> JsResult<VolumeReader> {
-        Ok(Self { reader: volume::Reader::new(parse_options(options)?) })
+        let (options, scaling) = parse_reading(options)?;
+        Ok(Self { reader: volume::Reader::new(options), scaling })
     }
 
     /// Takes the next bytes.
@@ -205,14 +281,15 @@ impl VolumeReader {
 
     /// The volume, once all bytes are in; the reader is used up.
     pub fn finish(self) -> JsResult<Volume> {
-        self.reader.finish().map(Volume::new).map_err(thrown)
+        Volume::new(self.reader.finish().map_err(thrown)?, self.scaling)
     }
 }
 
 /// Reads the two halves of a pair.
 #[wasm_bindgen(js_name = readPair)]
 pub fn read_pair(header: &[u8], image: &[u8], options: JsValue) -> JsResult<Volume> {
-    volume::read_pair(header, image, &parse_options(options)?).map(Volume::new).map_err(thrown)
+    let (options, scaling) = parse_reading(options)?;
+    Volume::new(volume::read_pair(header, image, &options).map_err(thrown)?, scaling)
 }
 
 /// Reports of a file or paste box, as plain objects.
@@ -266,10 +343,15 @@ impl Engine {
     /// What was opened, as a plain object.
     pub fn info(&self) -> JsValue {
         let info = self.device.info();
+        let limits = match info.backend {
+            Backend::Cpu => json!({}),
+            Backend::WebGpu => json!({
+                "maxBufferSize": info.max_buffer_bytes, "maxStorageBufferBindingSize": info.max_binding_bytes,
+            }),
+        };
         plain(&json!({
             "backend": info.backend.name(), "adapter": info.adapter, "vendor": info.vendor, "software": info.software,
-            "limits": { "maxBufferSize": info.max_buffer_bytes, "maxStorageBufferBindingSize": info.max_binding_bytes },
-            "features": { "f16": info.shader_f16 },
+            "limits": limits, "features": { "f16": info.shader_f16 },
         }))
     }
 
