@@ -92,6 +92,14 @@ async function compile(response, signal) {
   }
 }
 
+/** What the browser says of the adapter that the engine will open; the wasm side sees none of it (wgpu 30). */
+async function adapterName() {
+  const adapter = await globalThis.navigator?.gpu?.requestAdapter({ powerPreference: 'high-performance' });
+  if (!adapter?.info) return null;
+  const { vendor, architecture, device, description } = adapter.info;
+  return [vendor, architecture, device, description].filter(Boolean).join(' ') || null;
+}
+
 /** A volume of the wasm module behind the public shape. */
 class Volume {
   #raw;
@@ -326,16 +334,18 @@ class Session {
   async #openEngine() {
     const { backend = 'webgpu', fallback = 'error', allowSoftwareAdapter = false } = this.#options;
     try {
-      return await Engine.open({ backend, allowSoftwareAdapter });
+      return await Engine.open({ backend, allowSoftwareAdapter, adapterName: backend === 'webgpu' ? await adapterName() : null });
     } catch (error) {
       const shown = publicError(error);
       if (backend !== 'webgpu' || fallback !== 'cpu' || !(shown instanceof CtmatchError)) throw shown;
       this.#degraded.push(`cpu instead of webgpu: ${shown.code}`);
-      return Engine.open({ backend: 'cpu', allowSoftwareAdapter });
+      return Engine.open({ backend: 'cpu', allowSoftwareAdapter, adapterName: null });
     }
   }
 
   #dropEngine() {
+    // The runtime keeps handles of every device it has seen: memory comes back only by destroying it.
+    this.#engine?.destroy();
     this.#engine?.free();
     this.#engine = undefined;
     this.#device = undefined;

@@ -100,12 +100,13 @@ impl Device {
         Self { tensors: configured(TensorDevice::flex()), info, gpu: None }
     }
 
-    /// Opens the high-performance adapter.
+    /// Opens the high-performance adapter. `described` is what the platform calls it, where wgpu does not tell: in browsers it
+    /// drops the vendor and architecture of `GPUAdapterInfo` (wgpu 30).
     ///
     /// # Errors
     /// [`Error::NoWebGpu`] without an adapter or device, [`Error::SoftwareAdapter`] when the adapter computes on the
     /// processor and `allow_software` is false.
-    pub async fn gpu(allow_software: bool) -> Result<Self> {
+    pub async fn gpu(allow_software: bool, described: Option<&str>) -> Result<Self> {
         let backends =
             if cfg!(target_family = "wasm") { wgpu::Backends::BROWSER_WEBGPU } else { wgpu::Backends::PRIMARY };
         let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
@@ -116,9 +117,12 @@ impl Device {
             ..Default::default()
         };
         let adapter = instance.request_adapter(&options).await.map_err(|e| Error::NoWebGpu(e.to_string()))?;
-        let described = adapter.get_info();
-        let software = is_software(&described);
-        let name = adapter_name(&described);
+        let found = adapter.get_info();
+        let name = match described {
+            Some(described) if found.name.is_empty() => described.to_owned(),
+            _ => found.name.clone(),
+        };
+        let software = is_software(found.device_type, &name);
         if software && !allow_software {
             return Err(Error::SoftwareAdapter(name));
         }
@@ -135,7 +139,7 @@ impl Device {
             .map_err(|e| Error::NoWebGpu(e.to_string()))?;
         let info = DeviceInfo {
             backend: Backend::WebGpu,
-            vendor: described.driver.clone(),
+            vendor: found.driver.clone(),
             adapter: name,
             software,
             max_buffer_bytes: limits.max_buffer_size,
@@ -146,7 +150,7 @@ impl Device {
         // Before burn sees the device, so that nothing it does goes unheard; and again after, because the runtime installs
         // handlers of its own and its handler for errors panics (cubecl-wgpu 0.11.3 device_poison.rs).
         listen(&device, &faults);
-        let backend = described.backend;
+        let backend = found.backend;
         let setup = WgpuSetup { instance, adapter, device: device.clone(), queue, backend };
         let tensors = TensorDevice::wgpu_options().setup(setup).init().map_err(|e| Error::NoWebGpu(e.to_string()))?;
         listen(&device, &faults);
@@ -182,6 +186,8 @@ impl Device {
     pub fn destroy(&self) {
         if let Some(gpu) = &self.gpu {
             gpu.device.destroy();
+            let reason = "it was given back".into();
+            lock(&gpu.faults).lost.get_or_insert(Error::DeviceLost { reason, destroyed: true });
         }
     }
 }
@@ -199,6 +205,11 @@ impl Watch<'_> {
     /// [`Error::DeviceLost`], [`Error::GpuOutOfMemory`] or [`Error::ShaderInvalid`].
     pub fn check(&self) -> Result<()> {
         let Some(gpu) = &self.device.gpu else { return Ok(()) };
+        if !lock(&gpu.faults).reported.is_empty() {
+            // Natively a loss is heard of only when the device is polled, and its first symptom is a validation error.
+            // An error of polling says the same.
+            let _ = gpu.device.poll(wgpu::PollType::Poll);
+        }
         let faults = lock(&gpu.faults);
         if let Some(lost) = &faults.lost {
             return Err(lost.clone());
@@ -277,12 +288,8 @@ fn wanted_limits(adapter: &wgpu::Limits) -> wgpu::Limits {
     }
 }
 
-fn is_software(info: &wgpu::AdapterInfo) -> bool {
-    let name = info.name.to_ascii_lowercase();
-    info.device_type == wgpu::DeviceType::Cpu
-        || ["swiftshader", "llvmpipe", "basic render driver"].iter().any(|known| name.contains(known))
-}
-
-fn adapter_name(info: &wgpu::AdapterInfo) -> String {
-    if info.name.is_empty() { "unnamed adapter".into() } else { info.name.clone() }
+fn is_software(kind: wgpu::DeviceType, name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    kind == wgpu::DeviceType::Cpu
+        || ["swiftshader", "llvmpipe", "lavapipe", "basic render driver"].iter().any(|known| name.contains(known))
 }

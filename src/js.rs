@@ -315,6 +315,8 @@ struct EngineOptions {
     backend: String,
     #[serde(default)]
     allow_software_adapter: bool,
+    /// what `GPUAdapterInfo` says
+    adapter_name: Option<String>,
 }
 
 /// A device, and later a model on it.
@@ -334,7 +336,9 @@ impl Engine {
             serde_wasm_bindgen::from_value(options).map_err(|e| thrown(Error::InvalidArgument(e.to_string())))?;
         let device = match options.backend.as_str() {
             "cpu" => Device::cpu(),
-            "webgpu" => Device::gpu(options.allow_software_adapter).await.map_err(thrown)?,
+            "webgpu" => {
+                Device::gpu(options.allow_software_adapter, options.adapter_name.as_deref()).await.map_err(thrown)?
+            }
             _ => return Err(thrown(Error::InvalidArgument("the backend should be webgpu or cpu".into()))),
         };
         Ok(Self { device, builder: None, session: None })

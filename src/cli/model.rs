@@ -31,9 +31,9 @@ pub(crate) struct ModelArguments {
 pub(crate) fn device(global: &Global) -> Result<Device> {
     match global.device {
         DeviceChoice::Cpu => Ok(Device::cpu()),
-        DeviceChoice::Gpu => Ok(pollster::block_on(Device::gpu(global.allow_software_adapter))?),
+        DeviceChoice::Gpu => Ok(pollster::block_on(Device::gpu(global.allow_software_adapter, None))?),
         DeviceChoice::Auto => {
-            let device = pollster::block_on(Device::gpu(false)).unwrap_or_else(|_| Device::cpu());
+            let device = pollster::block_on(Device::gpu(false, None)).unwrap_or_else(|_| Device::cpu());
             eprintln!("device: {} ({})", device.info().backend.name(), device.info().adapter);
             Ok(device)
         }

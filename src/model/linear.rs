@@ -8,6 +8,7 @@ use std::ops::Range;
 
 /// A weight matrix `[rows, columns]`, dense or quantized: the one place where that difference is known.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "a model has a few hundred of them; a tensor handle is half a kilobyte")]
 pub enum Matrix {
     /// f32
     Dense(Tensor<2>),

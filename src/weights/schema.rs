@@ -307,8 +307,9 @@ impl Manifest {
                 t.num_attention_heads, t.hidden_size
             ));
         }
-        if !self.similarity.temperature.is_finite() || !(t.layer_norm_eps > 0.0 && t.layer_norm_eps < 1.0) {
-            return bad("similarity.temperature and text.layer_norm_eps must be finite".into());
+        let sensible = self.similarity.temperature.is_finite() && t.layer_norm_eps > 0.0 && t.layer_norm_eps < 1.0;
+        if !sensible {
+            return bad("similarity.temperature must be finite and text.layer_norm_eps between 0 and 1".into());
         }
         let files = self.variants.values().flat_map(|v| &v.shards).chain([&self.files.tokenizer]);
         for file in files {

@@ -14,7 +14,7 @@ pub async fn compare(case: usize, backend: String) -> Result<String, String> {
     use ctmatch::device::Device;
     let device = match backend.as_str() {
         "cpu" => Device::cpu(),
-        _ => Device::gpu(true).await.map_err(|e| e.to_string())?,
+        _ => Device::gpu(true, None).await.map_err(|e| e.to_string())?,
     };
     let case = &parity::CASES[case];
     let (differing, compared) = parity::compare(case, &device).await.map_err(|e| e.to_string())?;

@@ -105,7 +105,7 @@ impl Folder {
             files.insert(path.to_owned(), bytes.to_vec());
             Ok(())
         };
-        let variant = convert::convert(&mut checkpoint, &manifest, preset, 1 << 20, sink, |_, _| {})?;
+        let variant = convert::convert(&mut checkpoint, &manifest, preset, 1 << 18, sink, |_, _| {})?;
         manifest.variants.insert(preset.into(), variant);
         Ok(Self { manifest, files })
     }

@@ -1,9 +1,17 @@
 //! The test suite: one binary, one module per subject. What each proves: tests/README.md.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a panic is how a test fails, and output is shown only then"
+)]
+
 mod checkpoint;
+mod command;
 mod gpu;
 mod layers;
 mod memory;
+mod model_folder;
 mod nifti;
 mod npy;
 mod orientation;

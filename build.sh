@@ -1,0 +1,154 @@
+#!/usr/bin/env bash
+# The one door: ./build.sh [demo|test|bench-free build]. Installs what is missing, says what and which version.
+#   ./build.sh         package (pkg/) and page (www/)
+#   ./build.sh demo    the same, then serves the page on 127.0.0.1 with the strict headers
+#   ./build.sh test    the same set-up, then every check
+set -euo pipefail
+cd "$(dirname "$0")"
+
+cache="${XDG_CACHE_HOME:-$HOME/.cache}/ctmatch"
+# Outside the clone, so that a second clone reuses it.
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$cache/target}"
+export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-never}"
+started=$SECONDS
+
+say() { printf '\n== %s (%d s)\n' "$*" "$((SECONDS - started))"; }
+stop() { printf 'build.sh: %s\n' "$*" >&2; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# Packages of Debian and Ubuntu; elsewhere the name of what is missing.
+system_packages() {
+  if have apt-get; then
+    local sudo=""
+    [ "$(id -u)" = 0 ] || { have sudo || stop "install as root: apt-get install $*"; sudo=sudo; }
+    say "installing $*"
+    $sudo apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+  else
+    stop "please install: $*"
+  fi
+}
+
+locked_version() { awk -v name="$1" '$0 == "name = \"" name "\"" { getline; gsub(/version = |"/, ""); print; exit }' Cargo.lock; }
+
+need_rust() {
+  have cargo || stop "cargo is missing: install Rust 1.95 or newer with rustup (https://rustup.rs)"
+  have cc || system_packages build-essential
+}
+
+# cargo for wasm32: rustup's target, else Debian's compiler with its own standard library.
+wasm_cargo=(cargo)
+wasm_flags=()
+need_wasm_target() {
+  if have rustup && { rustup target list --installed | grep -qx wasm32-unknown-unknown || rustup target add wasm32-unknown-unknown; }; then
+    return
+  fi
+  [ -e "$(rustc --print sysroot)/lib/rustlib/wasm32-unknown-unknown" ] && return
+  [ -x /usr/lib/rust-web/bin/cargo ] || [ -x /usr/bin/cargo ] || system_packages rustc-web cargo-web rust-web-src
+  local lld
+  lld=$(find "$(rustc --print sysroot)" -name rust-lld -type f | head -n 1)
+  [ -n "$lld" ] || stop "the installed toolchain has no rust-lld, which links wasm32"
+  export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER="$lld" RUSTC_BOOTSTRAP=1
+  wasm_cargo=(env RUSTC=/usr/bin/rustc /usr/bin/cargo)
+  wasm_flags=(-Z build-std=std,panic_abort)
+}
+
+need_wasm_bindgen() {
+  local version found=""
+  version=$(locked_version wasm-bindgen)
+  [ -x "$cache/tools/bin/wasm-bindgen" ] && found=$("$cache/tools/bin/wasm-bindgen" --version | cut -d' ' -f2)
+  if [ "$found" != "$version" ]; then
+    say "installing wasm-bindgen-cli $version (found ${found:-none})"
+    # Its own lock file may name a version that a mirror does not have yet.
+    CARGO_TARGET_DIR="$cache/target-tools" cargo install -q wasm-bindgen-cli --version "$version" --locked --root "$cache/tools" ||
+      CARGO_TARGET_DIR="$cache/target-tools" cargo install -q wasm-bindgen-cli --version "$version" --root "$cache/tools"
+  fi
+  bindgen="$cache/tools/bin/wasm-bindgen"
+}
+
+need_node() {
+  have node && have npm || system_packages nodejs npm
+  local major
+  major=$(node --version | sed 's/^v\([0-9]*\).*/\1/')
+  [ "$major" -ge 20 ] || stop "Node 20 or newer is needed, found $(node --version)"
+}
+
+need_browser() {
+  if [ -z "${CHROME:-}" ]; then
+    for name in chromium chromium-browser google-chrome; do have "$name" && CHROME=$(command -v "$name") && break; done
+  fi
+  if [ -z "${CHROME:-}" ]; then
+    system_packages chromium
+    CHROME=$(command -v chromium) || stop "no Chromium: set CHROME=/path/to/chrome"
+  fi
+  export CHROME
+}
+
+# A Vulkan driver that computes on the processor, for the native GPU tests.
+need_vulkan() {
+  [ "$(uname -s)" = Linux ] || return 0
+  compgen -G '/usr/share/vulkan/icd.d/*.json' >/dev/null || system_packages mesa-vulkan-drivers
+  ldconfig -p | grep -q libvulkan.so.1 || system_packages libvulkan1
+}
+
+wasm_build() { "${wasm_cargo[@]}" "$@" "${wasm_flags[@]}" --profile wasm --target wasm32-unknown-unknown --no-default-features; }
+
+build_package() {
+  say "wasm module"
+  wasm_build rustc --lib --crate-type cdylib
+  "$bindgen" --target web --out-dir pkg/wasm --out-name ctmatch --omit-default-module-path \
+    --remove-name-section --remove-producers-section "$CARGO_TARGET_DIR/wasm32-unknown-unknown/wasm/ctmatch.wasm"
+  printf 'wasm: %d bytes, %d gz\n' "$(wc -c <pkg/wasm/ctmatch_bg.wasm)" "$(gzip -9c pkg/wasm/ctmatch_bg.wasm | wc -c)"
+}
+
+setup() {
+  need_rust
+  need_wasm_target
+  need_wasm_bindgen
+  need_node
+}
+
+run_tests() {
+  setup
+  need_browser
+  need_vulkan
+  say "format"
+  cargo fmt --check
+  say "clippy, native"
+  cargo clippy -q --all-targets -- -D warnings
+  say "clippy, wasm32"
+  "${wasm_cargo[@]}" clippy -q --lib "${wasm_flags[@]}" --profile wasm --target wasm32-unknown-unknown --no-default-features -- -D warnings
+  say "suite"
+  cargo test -q --bins --tests
+  cargo test -q --doc
+  say "documentation"
+  RUSTDOCFLAGS="-D warnings" cargo doc -q --no-deps
+  build_package
+  say "parity module"
+  wasm_build build --example parity
+  "$bindgen" --target web --out-dir tests/browser/parity --out-name parity \
+    "$CARGO_TARGET_DIR/wasm32-unknown-unknown/wasm/examples/parity.wasm"
+  say "browser and package"
+  (
+    cd tests/browser
+    npm ci --silent --no-audit --no-fund
+    CTMATCH="$CARGO_TARGET_DIR/debug/ctmatch" node expected.mjs
+    npm test --silent
+  )
+  say "all checks passed"
+}
+
+case "${1:-build}" in
+  build)
+    setup
+    build_package
+    ;;
+  demo)
+    setup
+    build_package
+    say "serving"
+    exec node tests/browser/serve.mjs "${@:2}"
+    ;;
+  test) run_tests ;;
+  *) stop "usage: ./build.sh [demo|test]" ;;
+esac

@@ -1,0 +1,232 @@
+//! Model folders: what each preset keeps of the result, and what the loader refuses.
+
+use crate::gpu;
+use crate::npy::parse_npy;
+use crate::npy::parse_npz;
+use crate::parity_body::CASES;
+use crate::parity_body::Case;
+use crate::parity_body::Folder;
+use ctmatch::Error;
+use ctmatch::device::Device;
+use ctmatch::kernel::QuantizedMatrix;
+use ctmatch::model::inventory::inventory;
+use ctmatch::model::stages::Stages;
+use ctmatch::rank::Latent;
+use ctmatch::rank::cosine;
+use ctmatch::session::ImageEncoding;
+use ctmatch::session::Session;
+use ctmatch::session::SessionBuilder;
+use ctmatch::session::unwatched;
+use ctmatch::weights::quantize;
+use pollster::block_on;
+
+const CUBE: &Case = &CASES[0];
+
+fn image(session: &Session) -> ctmatch::Result<ImageEncoding> {
+    let volume = parse_npy(CUBE.volume);
+    let shape: [usize; 5] = volume.shape.clone().try_into().unwrap();
+    Ok(block_on(session.encode_grids(volume.f32(), shape, &mut Stages::off(), unwatched))?.remove(0))
+}
+
+fn text(session: &Session) -> Latent {
+    block_on(session.encode_text("No pleural effusion.", unwatched)).unwrap().latent
+}
+
+fn open(preset: &str, device: &Device) -> Session {
+    block_on(Folder::convert(CUBE.config, CUBE.checkpoint, preset).unwrap().open(device)).unwrap()
+}
+
+/// The smallest cosine with f32 that a preset may have on the tiny model, whose random weights are the worst case: a smoothed
+/// trained codebook flips fewer codes (CTCLIP.md 9).
+const PRESETS: [(&str, f64); 2] = [("f16", 0.9999), ("q8", 0.995)];
+
+#[test]
+fn presets_stay_close_to_f32_and_devices_agree() {
+    let devices = [Device::cpu(), gpu::device()];
+    let exact = open("f32", &devices[0]);
+    let (exact_image, exact_text) = (image(&exact).unwrap(), text(&exact));
+    for (preset, least) in PRESETS {
+        let sessions = devices.each_ref().map(|device| open(preset, device));
+        let images = sessions.each_ref().map(|session| image(session).unwrap());
+        let texts = sessions.each_ref().map(text);
+        let to_exact = cosine(&images[0].latent, &exact_image.latent).unwrap();
+        let text_to_exact = cosine(&texts[0], &exact_text).unwrap();
+        println!("{preset}: image {to_exact}, text {text_to_exact}");
+        assert!(to_exact >= least && text_to_exact >= least, "{preset}: image {to_exact}, text {text_to_exact}");
+        assert_eq!(images[0].codes, images[1].codes, "{preset}");
+        assert!(cosine(&images[0].latent, &images[1].latent).unwrap() > 1.0 - 1e-6, "{preset}");
+        assert!(cosine(&texts[0], &texts[1]).unwrap() > 1.0 - 1e-6, "{preset}");
+    }
+}
+
+#[test]
+fn the_quantized_kernel_equals_its_scalar_twin() {
+    use burn::tensor::Tensor;
+    use burn::tensor::TensorData;
+    // 6 columns leave two lanes of the second word empty.
+    for (rows, columns, group) in [(5, 8, 4), (3, 6, 3), (4, 128, 64)] {
+        let values: Vec<f32> = (0..rows * columns).map(|i| ((i * 37 % 101) as f32 - 50.0) / 17.0).collect();
+        let quantized = quantize::quantize_q8(&values, group).unwrap();
+        let twin = quantize::dequantize_q8(&quantized);
+        let words = quantize::pack_q8(&quantized.q, columns).unwrap();
+        let words: Vec<i32> = words.iter().map(|&word| word as i32).collect();
+        let scale: Vec<f32> = quantized.scale.iter().map(|scale| scale.to_f32()).collect();
+        for device in [Device::cpu(), gpu::device()] {
+            let q = Tensor::from_data(TensorData::new(words.clone(), [rows, columns.div_ceil(4)]), device.tensors());
+            let scale = TensorData::new(scale.clone(), [rows, columns / group]);
+            let matrix = QuantizedMatrix::new(q, Tensor::from_data(scale, device.tensors()), columns);
+            let dense: Vec<f32> = matrix.dense().into_data().try_into_vec().unwrap();
+            assert_eq!(dense, twin, "{rows}x{columns} on {}", device.info().adapter);
+            let some: Vec<f32> = matrix.rows(1..3).into_data().try_into_vec().unwrap();
+            assert_eq!(some, twin[columns..3 * columns]);
+        }
+    }
+}
+
+#[test]
+fn the_fine_tuned_head_equals_the_reference() {
+    let checkpoint = include_bytes!("../fixtures/tiny_cube/lipro_state_dict.pt");
+    let expected = parse_npz(include_bytes!("../fixtures/tiny_cube/lipro_expected.npz"));
+    let folder = Folder::convert(CUBE.config, checkpoint, "f32").unwrap();
+    assert_eq!(folder.manifest.classes, Some(18));
+    let session = block_on(folder.open(&Device::cpu())).unwrap();
+    let logits = image(&session).unwrap().class_logits.expect("the model has a classifier");
+    for (found, expected) in logits.iter().zip(expected["logits"].to_f32()) {
+        assert!((found - expected).abs() <= 1e-4, "{found} against {expected}");
+    }
+}
+
+/// Loads a folder after it was tampered with, up to the first error.
+fn load(folder: &Folder) -> Error {
+    let json = serde_json::to_string(&folder.manifest).unwrap();
+    let mut builder = match SessionBuilder::new(&json, "f32", &Device::cpu()) {
+        Ok(builder) => builder,
+        Err(error) => return error,
+    };
+    for (path, bytes) in &folder.files {
+        if let Err(error) = builder.add_file(path, bytes) {
+            return error;
+        }
+    }
+    block_on(builder.finish()).expect_err("the folder was tampered with")
+}
+
+fn folder() -> Folder {
+    Folder::convert(CUBE.config, CUBE.checkpoint, "f32").unwrap()
+}
+
+fn first_shard(folder: &Folder) -> String {
+    folder.manifest.variants["f32"].shards[0].path.clone()
+}
+
+#[test]
+fn a_flipped_bit_and_a_cut_shard_are_refused() {
+    let mut damaged = folder();
+    let shard = first_shard(&damaged);
+    *damaged.files.get_mut(&shard).unwrap().last_mut().unwrap() ^= 1;
+    let error = load(&damaged);
+    assert_eq!(error.code(), "INTEGRITY");
+    assert!(error.to_string().starts_with(&format!("weights: SHA-256 of {shard} should be ")), "{error}");
+
+    let mut cut = folder();
+    let bytes = cut.files.get_mut(&shard).unwrap();
+    bytes.pop();
+    let (whole, found) = (bytes.len() + 1, bytes.len());
+    let expected =
+        format!("weights: size of {shard} should be {whole} bytes, found {found} bytes; fetch the model again");
+    assert_eq!(load(&cut).to_string(), expected);
+}
+
+#[test]
+fn a_missing_shard_names_every_missing_tensor() {
+    let mut partial = folder();
+    let kept = first_shard(&partial);
+    partial.files.retain(|path, _| *path == kept || path == "tokenizer.json");
+    let Error::TensorNames { missing, unknown } = load(&partial) else { panic!("another error") };
+    assert!(unknown.is_empty());
+    assert!(missing.len() > 10 && missing.iter().any(|name| name == "text.projection.weight"), "{missing:?}");
+}
+
+#[test]
+fn a_configuration_that_does_not_fit_the_weights_is_refused() {
+    let mut wider = folder();
+    wider.manifest.text.intermediate_size += 1;
+    assert_eq!(load(&wider).code(), "MODEL_SHAPE");
+    let mut deeper = folder();
+    deeper.manifest.vision.spatial_depth += 1;
+    assert_eq!(load(&deeper).code(), "MODEL_SHAPE");
+    let mut shallower = folder();
+    shallower.manifest.vision.spatial_depth -= 1;
+    assert_eq!(load(&shallower).code(), "MODEL_SHAPE");
+}
+
+#[test]
+fn absurd_manifests_are_refused() {
+    type Spoil = fn(&mut Folder);
+    let cases: [(&str, Spoil); 6] = [
+        ("manifest: schema must be 1, found 2", |f| f.manifest.schema = 2),
+        ("manifest: vision.dim must be in 1..=1048576, found 0", |f| f.manifest.vision.dim = 0),
+        ("manifest: vision.image_size must be a multiple of patch_size 10, found 41", |f| {
+            f.manifest.vision.image_size = 41;
+        }),
+        ("manifest: preprocess.grid must be [k·5, 40, 40], found [20, 40, 39]", |f| {
+            f.manifest.preprocess.grid[2] = 39
+        }),
+        ("manifest: file names must be letters, digits, `-`, `_` and `.`", |f| {
+            f.manifest.files.tokenizer.path = "../tokenizer.json".into();
+        }),
+        ("manifest: variant must be one of [q9], found `f32`", |f| {
+            let variant = f.manifest.variants.remove("f32").unwrap();
+            f.manifest.variants.insert("q9".into(), variant);
+        }),
+    ];
+    for (message, spoil) in cases {
+        let mut spoiled = folder();
+        spoil(&mut spoiled);
+        assert_eq!(load(&spoiled).to_string(), message);
+    }
+}
+
+#[test]
+fn gpu_bytes_count_what_is_uploaded() {
+    let folder = folder();
+    let stored: usize = inventory(&folder.manifest).iter().map(|spec| 4 * spec.elements()).sum();
+    let v = &folder.manifest.vision;
+    let derived = 4 * v.codebook_size * v.dim + 4 * v.heads * v.side().pow(4);
+    assert_eq!(folder.manifest.variants["f32"].gpu_bytes, (stored + derived) as u64);
+}
+
+#[test]
+fn a_lost_device_fails_every_call() {
+    let device = gpu::device();
+    let session = open("f32", &device);
+    device.destroy();
+    let found = image(&session).expect_err("the device is gone");
+    assert_eq!(found.code(), "DEVICE_LOST");
+    assert!(found.is_retryable());
+}
+
+#[test]
+fn an_abort_between_steps_ends_the_call() {
+    let session = open("f32", &Device::cpu());
+    let volume = parse_npy(CUBE.volume);
+    let shape: [usize; 5] = volume.shape.clone().try_into().unwrap();
+    let mut steps = 0;
+    let pace = async |_| {
+        steps += 1;
+        if steps == 3 { Err(Error::Aborted) } else { Ok(()) }
+    };
+    let stopped = block_on(session.encode_grids(volume.f32(), shape, &mut Stages::off(), pace));
+    assert_eq!(stopped.expect_err("it was told to stop"), Error::Aborted);
+    assert_eq!(steps, 3);
+}
+
+#[test]
+fn a_latent_without_direction_is_refused() {
+    // A classifier-free checkpoint whose projection is zero: every latent is the zero vector.
+    let folder = folder();
+    let session = block_on(folder.open(&Device::cpu())).unwrap();
+    let zero = Latent::new(vec![0.0; session.manifest().dim_latent]).expect_err("zero");
+    assert_eq!(zero.code(), "BAD_RESULT");
+    assert_eq!(Latent::new(vec![f32::NAN; 4]).expect_err("not finite").code(), "BAD_RESULT");
+}
