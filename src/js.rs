@@ -38,6 +38,29 @@ const YIELD_AFTER_MS: f64 = 8.0;
 #[wasm_bindgen(start)]
 fn start() {
     console_error_panic_hook::set_once();
+    // Fails only when there is a logger already, from an earlier start of the same module.
+    let _ = log::set_logger(&CONSOLE);
+    log::set_max_level(log::LevelFilter::Warn);
+}
+
+/// Warnings of the libraries below go to the console: the only trace of a shader that the browser refused (K-8). This crate
+/// logs nothing itself.
+struct Console;
+
+static CONSOLE: Console = Console;
+
+impl log::Log for Console {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() <= log::Level::Warn
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            web_sys::console::warn_1(&format!("{}: {}", record.target(), record.args()).into());
+        }
+    }
+
+    fn flush(&self) {}
 }
 
 /// Version of the package.
@@ -272,6 +295,13 @@ impl VolumeReader {
     pub fn new(options: JsValue) -> JsResult<VolumeReader> {
         let (options, scaling) = parse_reading(options)?;
         Ok(Self { reader: volume::Reader::new(options), scaling })
+    }
+
+    /// Starts reading what the browser unpacks of a gzip file; `first` are the first bytes of the file itself.
+    #[wasm_bindgen(js_name = forUnpacked)]
+    pub fn for_unpacked(first: &[u8], options: JsValue) -> JsResult<VolumeReader> {
+        let (options, scaling) = parse_reading(options)?;
+        Ok(Self { reader: volume::Reader::for_unpacked(first, options), scaling })
     }
 
     /// Takes the next bytes.

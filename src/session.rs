@@ -222,10 +222,13 @@ impl Session {
         let preprocessor = Preprocessor::new(volume, &self.manifest.preprocess)?;
         let thickness = self.manifest.vision.temporal_patch_size;
         let depth = self.manifest.token_grid()[0];
-        let mut slab = Vec::new();
+        let mut ready = Vec::new().into_iter();
         let slabs = |t: usize| {
-            preprocessor.slab(t * thickness, thickness, &mut slab);
-            slab.clone()
+            ready.next().unwrap_or_else(|| {
+                let count = Preprocessor::parallel_slabs().min(depth - t);
+                ready = preprocessor.slabs(t * thickness, thickness, count).into_iter();
+                ready.next().expect("at least one slab was made")
+            })
         };
         let mut stages = Stages::off();
         let mut encodings = self.encode_slabs(slabs, 1, depth, &mut stages, pace).await?;

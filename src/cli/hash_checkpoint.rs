@@ -2,14 +2,17 @@
 //!
 //! Anyone can regenerate it in any language, so equality with another implementation can be shown without published weights.
 //! Element `i` of a tensor: `z = mix(fnv1a64(name) + (i + 1) · 0x9E3779B97F4A7C15)` (splitmix64 finalizer),
-//! `u = (z >> 40) · 2⁻²⁴`, value `offset + scale · (2u - 1)` in f32 arithmetic.
+//! `u = (z >> 40) · 2⁻²⁴`, value `offset + scale · (2u - 1)` in f32 arithmetic. Keys that inference does not need are there too.
 
 use super::Global;
 use super::convert::Shape;
 use super::output;
+use super::torch_file;
+use super::torch_file::Kind;
 use anyhow::Context;
 use anyhow::Result;
 use ctmatch::model::convert;
+use ctmatch::model::inventory::unused_keys;
 use ctmatch::weights::Dtype;
 use ctmatch::weights::safetensors_out::layout;
 use std::collections::BTreeMap;
@@ -18,10 +21,10 @@ use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Shape of the model, as for `convert`; default: full-size CT-CLIP (1.15 GB)
+    /// Shape of the model, as for `convert`; default: full-size CT-CLIP (1.77 GB)
     #[arg(long, value_name = "JSON")]
     config: Option<PathBuf>,
-    /// Where the checkpoint goes, .safetensors
+    /// Where the checkpoint goes, .pt or .safetensors
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }
@@ -29,34 +32,75 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
     let shape = Shape::read(arguments.config.as_deref())?;
     let manifest = shape.manifest("hash", "hash", "0".repeat(64));
-    let keys: Vec<_> = convert::needed_keys(&manifest).into_iter().collect();
-    let tensors: Vec<_> = keys.iter().map(|(name, shape)| (name.as_str(), Dtype::F32, shape.as_slice())).collect();
-    let layout = layout(&tensors, &BTreeMap::new())?;
+    let mut tensors: Vec<torch_file::Tensor> =
+        convert::needed_keys(&manifest).into_iter().map(|(name, shape)| (name, Kind::Float, shape)).collect();
+    for (name, shape) in unused_keys(&manifest) {
+        let kind = if name.ends_with(".position_ids") { Kind::Long } else { Kind::Float };
+        tensors.push((name, kind, shape));
+    }
     let file =
         std::fs::File::create(&arguments.out).with_context(|| format!("cannot write {}", arguments.out.display()))?;
     let mut file = std::io::BufWriter::with_capacity(1 << 20, file);
-    let bar = output::bar(global, "write", true);
-    bar.set_length(layout.file_len);
-    file.write_all(&layout.header)?;
-    for index in layout.order {
-        let (name, shape) = &keys[index];
-        let (scale, offset) = distribution(name, shape);
-        let start = fnv1a64(name);
-        let count = shape.iter().product::<usize>();
-        for i in 0..count as u64 {
-            file.write_all(&value(start, i, scale, offset).to_le_bytes())?;
-        }
-        bar.inc(4 * count as u64);
+    let bar = output::bar(global, "write", false);
+    bar.set_length(tensors.len() as u64);
+    let fill = |index: usize, out: &mut dyn Write| {
+        bar.inc(1);
+        fill(&tensors[index], out)
+    };
+    if arguments.out.extension().is_some_and(|extension| extension == "pt") {
+        torch_file::write(&mut file, &tensors, fill)?;
+    } else {
+        write_safetensors(&mut file, &tensors, fill)?;
     }
-    file.flush()?;
     bar.finish_and_clear();
     Ok(())
 }
 
+fn write_safetensors(
+    file: &mut impl Write,
+    tensors: &[torch_file::Tensor],
+    mut fill: impl FnMut(usize, &mut dyn Write) -> Result<()>,
+) -> Result<()> {
+    let dtype = |kind: Kind| match kind {
+        Kind::Float => Dtype::F32,
+        Kind::Long => Dtype::I64,
+    };
+    let described: Vec<_> =
+        tensors.iter().map(|(name, kind, shape)| (name.as_str(), dtype(*kind), shape.as_slice())).collect();
+    let layout = layout(&described, &BTreeMap::new())?;
+    file.write_all(&layout.header)?;
+    for index in layout.order {
+        fill(index, file)?;
+    }
+    Ok(file.flush()?)
+}
+
+/// The elements of one tensor: counted for integers, computed for floats.
+fn fill((name, kind, shape): &torch_file::Tensor, out: &mut dyn Write) -> Result<()> {
+    let count = shape.iter().product::<usize>() as u64;
+    let (scale, offset) = distribution(name, shape);
+    let start = fnv1a64(name);
+    let mut chunk = Vec::with_capacity(CHUNK as usize * 8);
+    for first in (0..count).step_by(CHUNK as usize) {
+        chunk.clear();
+        for i in first..(first + CHUNK).min(count) {
+            match kind {
+                Kind::Float => chunk.extend(value(start, i, scale, offset).to_le_bytes()),
+                Kind::Long => chunk.extend(i.to_le_bytes()),
+            }
+        }
+        out.write_all(&chunk)?;
+    }
+    Ok(())
+}
+
+/// Elements computed between two writes.
+const CHUNK: u64 = 1 << 16;
+
 /// Half-width and centre of a tensor's values: unit gain for matrices, near one for norms and scales.
 fn distribution(name: &str, shape: &[usize]) -> (f32, f32) {
     let ends = |suffixes: &[&str]| suffixes.iter().any(|suffix| name.ends_with(suffix));
-    if shape.is_empty() {
+    if shape.is_empty() || ends(&["_codebook.initted", "_codebook.cluster_size"]) {
         return (0.0, 1.0);
     }
     if name.contains("_embeddings.") {

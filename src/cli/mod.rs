@@ -12,6 +12,7 @@ mod npy;
 mod output;
 mod preprocess;
 mod rank;
+mod torch_file;
 mod volume;
 
 use clap::Parser;

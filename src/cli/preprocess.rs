@@ -53,11 +53,14 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
     let [depth, height, width] = config.grid;
     let bar = output::bar(global, "preprocess", false);
     bar.set_length(depth as u64);
-    let (mut grid, mut slab) = (Vec::with_capacity(depth * height * width), Vec::new());
-    for first in (0..depth).step_by(SLAB) {
-        preprocessor.slab(first, SLAB.min(depth - first), &mut slab);
-        grid.extend_from_slice(&slab);
-        bar.inc(SLAB as u64);
+    let mut grid = Vec::with_capacity(depth * height * width);
+    let batch = SLAB * Preprocessor::parallel_slabs();
+    for first in (0..depth).step_by(batch) {
+        let count = batch.min(depth - first).div_ceil(SLAB);
+        for slab in preprocessor.slabs(first, SLAB, count) {
+            grid.extend_from_slice(&slab);
+        }
+        bar.set_position((first + batch).min(depth) as u64);
     }
     bar.finish_and_clear();
     npy::write_f32(&arguments.out, &[1, depth, height, width], &grid)?;
@@ -68,5 +71,5 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
     Ok(())
 }
 
-/// Slices made at once.
+/// Slices of one slab.
 const SLAB: usize = 10;

@@ -7,7 +7,7 @@ use super::inventory::POSITION_BIAS_KEYS;
 use super::inventory::TEMPERATURE_KEY;
 use super::inventory::TensorSpec;
 use super::inventory::inventory;
-use super::inventory::is_unused;
+use super::inventory::unused_keys;
 use crate::error::Error;
 use crate::error::Result;
 use crate::weights;
@@ -95,11 +95,11 @@ pub fn needed_keys(manifest: &Manifest) -> BTreeMap<String, Vec<usize>> {
 /// # Errors
 /// [`Error::TensorNames`] with both lists in full, [`Error::TensorShape`] for the first misshapen tensor.
 pub fn check<R: Read + Seek>(checkpoint: &Checkpoint<R>, manifest: &Manifest) -> Result<Dropped> {
-    let needed = needed_keys(manifest);
+    let (needed, dispensable) = (needed_keys(manifest), unused_keys(manifest));
     let entries = checkpoint.entries();
     let missing: Vec<_> = needed.keys().filter(|key| !entries.contains_key(*key)).cloned().collect();
     let (unused, unknown): (BTreeSet<_>, BTreeSet<_>) =
-        entries.keys().filter(|key| !needed.contains_key(*key)).partition(|key| is_unused(key));
+        entries.keys().filter(|key| !needed.contains_key(*key)).partition(|key| dispensable.contains_key(*key));
     if !missing.is_empty() || !unknown.is_empty() {
         return Err(Error::TensorNames { missing, unknown: unknown.into_iter().cloned().collect() });
     }

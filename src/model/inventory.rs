@@ -6,6 +6,7 @@
 use crate::weights::schema::Manifest;
 use crate::weights::schema::Precision;
 use crate::weights::schema::Storage;
+use std::collections::BTreeMap;
 
 /// Largest stored tensor in elements: 16 MiB in f32, so that shards of 32 MiB hold any tensor whole.
 pub const MAX_ELEMENTS: usize = 4 << 20;
@@ -83,22 +84,42 @@ pub const POSITION_BIAS_KEYS: [&str; 3] = [
 /// Key of the learned logit scale.
 pub const TEMPERATURE_KEY: &str = "temperature";
 
-/// Checkpoint keys (or their beginnings) that inference does not need; anything else that is not used is unknown.
-pub const UNUSED_KEYS: [&str; 8] = [
-    "text_transformer.embeddings.position_ids",
-    "text_transformer.pooler.",
-    "visual_transformer.to_patch_emb_first_frame.",
-    "visual_transformer.to_pixels",
-    "visual_transformer.vq._codebook.initted",
-    "visual_transformer.vq._codebook.cluster_size",
-    "to_text_latent_extra.",
-    "to_visual_latent_extra.",
-];
-
-/// Whether a checkpoint key belongs to the architecture and is not needed for inference.
-pub fn is_unused(key: &str) -> bool {
-    UNUSED_KEYS.iter().any(|unused| key.starts_with(unused))
-        || (key.starts_with("visual_transformer.enc_") && (key.ends_with(".null_kv") || key.contains(".context_norm.")))
+/// Checkpoint keys that belong to the architecture and that inference does not need, with their shapes (CTCLIP.md 8, marked ✗);
+/// a key that is neither here nor needed is unknown.
+pub fn unused_keys(manifest: &Manifest) -> BTreeMap<String, Vec<usize>> {
+    let (v, t) = (&manifest.vision, &manifest.text);
+    let h = t.hidden_size;
+    let (patch, first) = (v.patch_len(), v.patch_size * v.patch_size);
+    let embedding = format!("{VISUAL}.to_patch_emb_first_frame");
+    let codebook = format!("{VISUAL}.vq._codebook");
+    let mut keys = BTreeMap::from([
+        (format!("{TEXTUAL}.embeddings.position_ids"), vec![1, t.max_position_embeddings]),
+        (format!("{TEXTUAL}.pooler.dense.weight"), vec![h, h]),
+        (format!("{TEXTUAL}.pooler.dense.bias"), vec![h]),
+        (format!("{embedding}.1.weight"), vec![first]),
+        (format!("{embedding}.1.bias"), vec![first]),
+        (format!("{embedding}.2.weight"), vec![v.dim, first]),
+        (format!("{embedding}.2.bias"), vec![v.dim]),
+        (format!("{embedding}.3.weight"), vec![v.dim]),
+        (format!("{embedding}.3.bias"), vec![v.dim]),
+        (format!("{codebook}.initted"), vec![1]),
+        (format!("{codebook}.cluster_size"), vec![1, v.codebook_size]),
+        (format!("{VISUAL}.to_pixels_first_frame.0.weight"), vec![first, v.dim]),
+        (format!("{VISUAL}.to_pixels_first_frame.0.bias"), vec![first]),
+        (format!("{VISUAL}.to_pixels.0.weight"), vec![patch, v.dim]),
+        (format!("{VISUAL}.to_pixels.0.bias"), vec![patch]),
+        ("to_text_latent_extra.weight".into(), vec![manifest.dim_latent, h]),
+        ("to_visual_latent_extra.weight".into(), vec![manifest.dim_latent, v.side() * v.side() * v.dim]),
+    ]);
+    for (tower, depth) in [("spatial", v.spatial_depth), ("temporal", v.temporal_depth)] {
+        for l in 0..depth {
+            let attention = format!("{VISUAL}.enc_{tower}_transformer.layers.{l}.1");
+            keys.insert(format!("{attention}.null_kv"), vec![v.heads, 0, v.dim_head]);
+            keys.insert(format!("{attention}.context_norm.gamma"), vec![v.dim]);
+            keys.insert(format!("{attention}.context_norm.beta"), vec![v.dim]);
+        }
+    }
+    keys
 }
 
 /// Rows of a `[rows, columns]` matrix that one stored tensor holds.

@@ -167,6 +167,18 @@ impl Gunzip {
         Ok(())
     }
 
+    /// File name and comment of the first member, as in [`GzipEnd::text`], from the first bytes of a stream; whatever is
+    /// readable of a damaged header.
+    pub fn header_text(first: &[u8]) -> Vec<u8> {
+        let mut gunzip = Self::new();
+        for &byte in first {
+            if matches!(gunzip.state, State::Deflate) || gunzip.step(byte).is_err() {
+                break;
+            }
+        }
+        gunzip.text
+    }
+
     /// Ends the stream.
     ///
     /// # Errors

@@ -137,6 +137,31 @@ impl<'v> Preprocessor<'v> {
         out
     }
 
+    /// Slabs that are worth making at once: the number of cores, 1 in a browser.
+    pub fn parallel_slabs() -> usize {
+        if cfg!(target_family = "wasm") { 1 } else { std::thread::available_parallelism().map_or(1, |n| n.get()) }
+    }
+
+    /// `count` consecutive slabs of `depth` layers from layer `d0` on, each on a core of its own.
+    ///
+    /// # Shape
+    /// each as [`Preprocessor::slab`]
+    pub fn slabs(&self, d0: usize, depth: usize, count: usize) -> Vec<Vec<f32>> {
+        let one = |number: usize| {
+            let mut out = Vec::new();
+            self.slab(d0 + number * depth, depth, &mut out);
+            out
+        };
+        if count == 1 || Self::parallel_slabs() == 1 {
+            return (0..count).map(one).collect();
+        }
+        std::thread::scope(|scope| {
+            let running: Vec<_> = (0..count).map(|number| scope.spawn(move || one(number))).collect();
+            let join = |slab: std::thread::ScopedJoinHandle<'_, _>| slab.join().expect("a slab cannot panic");
+            running.into_iter().map(join).collect()
+        })
+    }
+
     /// Layers `d0 .. d0 + depth`, cut to the grid; replaces what `out` held.
     ///
     /// # Shape

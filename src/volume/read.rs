@@ -52,6 +52,8 @@ pub fn read_pair(header: &[u8], image: &[u8], options: &ReadOptions) -> Result<V
 pub struct Reader {
     outer: Outer,
     input_bytes: u64,
+    /// of what is pushed
+    most_bytes: u64,
     inner: Inner,
 }
 
@@ -59,6 +61,8 @@ enum Outer {
     /// fewer than two bytes so far
     Start(Vec<u8>),
     Gzip(Box<Gunzip>),
+    /// gzip that the caller unpacked and checked, with the text of its header
+    Unpacked(Vec<u8>),
     Plain,
 }
 
@@ -66,7 +70,18 @@ impl Reader {
     /// A reader of one file that holds header and voxels.
     pub fn new(options: ReadOptions) -> Self {
         let inner = Inner { options, gzip: false, head: Vec::new(), header: None, body: None };
-        Reader { outer: Outer::Start(Vec::new()), input_bytes: 0, inner }
+        let most_bytes = inner.options.limits.file_bytes;
+        Reader { outer: Outer::Start(Vec::new()), input_bytes: 0, most_bytes, inner }
+    }
+
+    /// A reader of the content of a gzip file that the caller unpacks and whose checksums it verifies, as a browser's
+    /// `DecompressionStream` does (N-4). `first` are the first bytes of the file itself: its header may hold a name.
+    pub fn for_unpacked(first: &[u8], options: ReadOptions) -> Self {
+        let mut reader = Reader::new(options);
+        reader.most_bytes = reader.most_bytes.saturating_mul(UNPACKED_FACTOR);
+        reader.inner.gzip = true;
+        reader.outer = Outer::Unpacked(Gunzip::header_text(first));
+        reader
     }
 
     /// A reader of the image half of a pair, for the whole header file.
@@ -106,8 +121,8 @@ impl Reader {
     /// Every refusal of stages 0 to 2 as soon as it is certain. The reader is of no use afterwards.
     pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
         self.input_bytes += bytes.len() as u64;
-        if self.input_bytes > self.inner.options.limits.file_bytes {
-            return Err(too_big("a larger file", self.inner.options.limits.file_bytes));
+        if self.input_bytes > self.most_bytes {
+            return Err(too_big("a larger file", self.most_bytes));
         }
         match &mut self.outer {
             Outer::Start(first) => {
@@ -148,6 +163,7 @@ impl Reader {
                 let end = gunzip.finish()?;
                 (padded, gzip_text) = (end.padded, end.text);
             }
+            Outer::Unpacked(text) => gzip_text = text,
             Outer::Plain => {}
         }
         inner.finish(padded, gzip_text)

@@ -28,7 +28,7 @@ export async function startBrowser({ gpu = true } = {}) {
 }
 
 /** The page and the package as `build.sh demo` serves them. */
-export const startServer = (options) => serve({ root: www, mounts: { '/ctmatch': pkg, '/test': join(here, 'pages'), '/parity': join(here, 'parity') }, ...options });
+export const startServer = (options) => serve({ root: www, mounts: { '/ctmatch': pkg, '/test': join(here, 'pages'), '/parity': join(here, 'parity'), '/fixtures': join(here, '../fixtures') }, ...options });
 
 /**
  * A page of `origin` in a context of its own, and what went wrong on it.
@@ -64,10 +64,10 @@ export async function newPage(browser, origin, { locale = 'en-US', expect, color
  * An empty page of the same origin and policy, with `window.ctmatch` the package: for tests of the package itself.
  * `init` runs in the page before anything else.
  */
-export async function newPackagePage(browser, origin, { init, ...options } = {}) {
+export async function newPackagePage(browser, origin, { init, search = '', ...options } = {}) {
   const made = await newPage(browser, origin, options);
   if (init) await made.page.addInitScript(init);
-  await made.page.goto(`${origin}/test/blank.html`);
+  await made.page.goto(`${origin}/test/blank.html${search}`);
   await made.page.evaluate(async () => { window.ctmatch = await import('/ctmatch/index.js'); });
   return made;
 }

@@ -59,6 +59,32 @@ pub const CASES: [Case; 2] = [case!("tiny_cube"), case!("tiny_rect")];
 
 const VOCAB: &[u8] = include_bytes!("../fixtures/tokenizer/vocab.txt");
 
+/// A manifest of a `--config` file without tokenizer and weights.
+pub fn manifest(config: &str) -> Manifest {
+    let config: serde_json::Value = serde_json::from_str(config).expect("a config is JSON");
+    let vision: weights::schema::VisionConfig = serde_json::from_value(config["vit"].clone()).expect("vit");
+    let text: weights::schema::TextConfig = serde_json::from_value(config["bert"].clone()).expect("bert");
+    let number = |key: &str| config[key].as_u64().expect("a whole number") as usize;
+    let grid = [number("frames"), vision.image_size, vision.image_size];
+    Manifest {
+        schema: SCHEMA,
+        id: "test".into(),
+        revision: "1".into(),
+        license: "CC0-1.0".into(),
+        untrained: true,
+        source: Source { name: "ct-clip".into(), sha256: "0".repeat(64) },
+        embedding_space: "test".into(),
+        preprocess: PreprocessConfig { grid, ..PreprocessConfig::default() },
+        vision,
+        text,
+        dim_latent: number("dim_latent"),
+        classes: None,
+        similarity: Similarity { temperature: 1.0 },
+        files: Files { tokenizer: FileEntry { path: "tokenizer.json".into(), bytes: 0, sha256: "0".repeat(64) } },
+        variants: BTreeMap::new(),
+    }
+}
+
 /// A model folder in memory.
 pub struct Folder {
     pub manifest: Manifest,
@@ -68,37 +94,13 @@ pub struct Folder {
 impl Folder {
     /// Converts a checkpoint, as the command does.
     pub fn convert(config: &str, checkpoint: &[u8], preset: &str) -> ctmatch::Result<Self> {
-        let config: serde_json::Value = serde_json::from_str(config).expect("a fixture's config is JSON");
-        let parse = |key: &str| config[key].clone();
-        let vision: weights::schema::VisionConfig = serde_json::from_value(parse("vit")).expect("vit");
-        let text: weights::schema::TextConfig = serde_json::from_value(parse("bert")).expect("bert");
         let mut checkpoint = Checkpoint::open(Cursor::new(checkpoint))?;
-        let tokenizer = Tokenizer::from_vocab(VOCAB, text.max_position_embeddings)?.to_json()?;
-        let grid = [config["frames"].as_u64().expect("frames") as usize, vision.image_size, vision.image_size];
-        let classes = checkpoint.entries().get("classifier.weight").map(|entry| entry.shape[0]);
-        let mut manifest = Manifest {
-            schema: SCHEMA,
-            id: "tiny".into(),
-            revision: "1".into(),
-            license: "CC0-1.0".into(),
-            untrained: true,
-            source: Source { name: "ct-clip".into(), sha256: "0".repeat(64) },
-            embedding_space: "tiny".into(),
-            preprocess: PreprocessConfig { grid, ..PreprocessConfig::default() },
-            vision,
-            text,
-            dim_latent: config["dim_latent"].as_u64().expect("dim_latent") as usize,
-            classes,
-            similarity: Similarity { temperature: convert::temperature(&mut checkpoint)? },
-            files: Files {
-                tokenizer: FileEntry {
-                    path: "tokenizer.json".into(),
-                    bytes: tokenizer.len() as u64,
-                    sha256: weights::sha256_hex(&tokenizer),
-                },
-            },
-            variants: BTreeMap::new(),
-        };
+        let mut manifest = manifest(config);
+        let tokenizer = Tokenizer::from_vocab(VOCAB, manifest.text.max_position_embeddings)?.to_json()?;
+        manifest.classes = checkpoint.entries().get("classifier.weight").map(|entry| entry.shape[0]);
+        manifest.similarity.temperature = convert::temperature(&mut checkpoint)?;
+        manifest.files.tokenizer.bytes = tokenizer.len() as u64;
+        manifest.files.tokenizer.sha256 = weights::sha256_hex(&tokenizer);
         convert::check(&checkpoint, &manifest)?;
         let mut files = BTreeMap::from([("tokenizer.json".to_owned(), tokenizer)]);
         let sink = |path: &str, bytes: &[u8]| {

@@ -6,10 +6,13 @@ use crate::npy::parse_npz;
 use crate::parity_body::CASES;
 use crate::parity_body::Case;
 use crate::parity_body::Folder;
+use crate::parity_body::manifest;
 use ctmatch::Error;
 use ctmatch::device::Device;
 use ctmatch::kernel::QuantizedMatrix;
+use ctmatch::model::convert;
 use ctmatch::model::inventory::inventory;
+use ctmatch::model::inventory::unused_keys;
 use ctmatch::model::stages::Stages;
 use ctmatch::rank::Latent;
 use ctmatch::rank::cosine;
@@ -229,4 +232,36 @@ fn a_latent_without_direction_is_refused() {
     let zero = Latent::new(vec![0.0; session.manifest().dim_latent]).expect_err("zero");
     assert_eq!(zero.code(), "BAD_RESULT");
     assert_eq!(Latent::new(vec![f32::NAN; 4]).expect_err("not finite").code(), "BAD_RESULT");
+}
+
+/// The published configuration (CTCLIP.md 2 and 5).
+const FULL_SIZE: &str = r#"{
+  "vit": { "dim": 512, "codebook_size": 8192, "image_size": 480, "patch_size": 20, "temporal_patch_size": 10,
+           "spatial_depth": 4, "temporal_depth": 4, "dim_head": 32, "heads": 8 },
+  "bert": { "vocab_size": 30522, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
+            "intermediate_size": 3072, "max_position_embeddings": 512, "type_vocab_size": 2, "layer_norm_eps": 1e-12 },
+  "dim_latent": 512, "frames": 240
+}"#;
+
+#[test]
+fn every_key_of_the_published_checkpoint_is_known_with_its_shape() {
+    let manifest = manifest(FULL_SIZE);
+    let mut known = convert::needed_keys(&manifest);
+    let used: usize = inventory(&manifest).iter().map(|spec| spec.elements()).sum();
+    known.extend(unused_keys(&manifest));
+    let listed: Vec<(String, Vec<usize>)> =
+        serde_json::from_str(include_str!("../fixtures/fullsize_keys.json")).expect("the list is JSON");
+    assert_eq!(listed.len(), 362);
+    assert_eq!(known, listed.into_iter().collect());
+    // CTCLIP.md 8.1: 287,901,001 elements are needed; the position-bias network of 268,296 becomes a table of 17,672, one of two
+    // token types is kept, and the temperature goes to the manifest.
+    assert_eq!(used, 287_901_001 - 268_296 + 17_672 - 768 - 1);
+}
+
+#[test]
+fn no_stored_tensor_exceeds_a_shard_or_a_binding() {
+    let manifest = manifest(FULL_SIZE);
+    for spec in inventory(&manifest) {
+        assert!(4 * spec.elements() <= 16 << 20, "{} has {} elements", spec.name, spec.elements());
+    }
 }
