@@ -1,7 +1,7 @@
 // The session in the calling thread: files in, plain answers out. It adds order, abort and provenance to the wasm
 // module and does no arithmetic of its own.
 
-import init, { Engine, VolumeReader, parseReports, readPair, reportText, version } from './wasm/ctmatch.js';
+import init, { Cleaner, Engine, VolumeReader, parseReports, privacyNotices, readPair, reportText, textHints, version } from './wasm/ctmatch.js';
 import { CtmatchError } from './error.js';
 import { modelFiles, request } from './weights.js';
 
@@ -20,7 +20,7 @@ export { CtmatchError };
 
 /**
  * What crosses from the wasm module.
- * @typedef {Omit<import('./index.js').Volume, 'slice' | 'close'>} VolumeFacts
+ * @typedef {Omit<import('./index.js').Volume, 'slice' | 'close' | 'revealIdentifiers' | 'cleanCopy'>} VolumeFacts
  * @typedef {{ backend: import('./index.js').Backend, adapter: string, vendor: string, software: boolean,
  *   limits: Record<string, number> }} DeviceFacts
  * @typedef {import('./index.js').ModelInfo & { variant: string, weightsSha256: string, dimLatent: number,
@@ -34,16 +34,19 @@ export { CtmatchError };
 // One read of a Blob; between two reads the thread can take messages, and so an abort.
 const CHUNK_BYTES = 2 * 1024 * 1024;
 
+// The same while cleaning, where every byte is packed again.
+const CLEAN_CHUNK_BYTES = 256 * 1024;
+
 // Longer than any gzip header that names a file.
 const GZIP_HEADER_BYTES = 64 * 1024;
 
 /** @typedef {(loadedBytes: number) => void} Loaded */
 
-/** @param {Blob} blob @param {Loaded} progress */
-async function* chunks(blob, progress) {
-  for (let at = 0; at < blob.size; at += CHUNK_BYTES) {
-    yield new Uint8Array(await blob.slice(at, at + CHUNK_BYTES).arrayBuffer());
-    progress(Math.min(at + CHUNK_BYTES, blob.size));
+/** @param {Blob} blob @param {Loaded} progress @param {number} [step] */
+async function* chunks(blob, progress, step = CHUNK_BYTES) {
+  for (let at = 0; at < blob.size; at += step) {
+    yield new Uint8Array(await blob.slice(at, at + step).arrayBuffer());
+    progress(Math.min(at + step, blob.size));
   }
 }
 
@@ -90,6 +93,25 @@ async function readAll(reader, source, signal) {
   } finally {
     open?.free();
   }
+}
+
+/**
+ * What the read options hold, and nothing else: they go into the provenance.
+ * @param {import('./index.js').ReadOptions} options
+ */
+function plainReading({ frame, orientation, scaling, sidecar, referenceExact }) {
+  return Object.fromEntries(Object.entries({ frame, orientation, scaling, sidecar, referenceExact }).filter(([, value]) => value !== undefined));
+}
+
+/** A name is looked at for identifiers and kept nowhere else. @param {Blob} blob */
+const nameOf = (blob) => ('File' in globalThis && blob instanceof File ? blob.name : undefined);
+
+/** How often each rule applied: all that a record may say of them. @param {readonly { rule: string }[]} identifiers */
+function ruleCounts(identifiers) {
+  /** @type {Record<string, number>} */
+  const counts = {};
+  for (const { rule } of identifiers) counts[rule] = (counts[rule] ?? 0) + 1;
+  return counts;
 }
 
 // The smallest module: when even this does not compile, a policy forbids WebAssembly.
@@ -162,29 +184,31 @@ async function adapterName() {
 class Volume {
   #raw;
   #closed = false;
-  #release;
-  #modelSlice;
+  #host;
   /** @type {string | undefined} */
   #sha256;
 
   /**
    * @param {import('./wasm/ctmatch.js').Volume} raw
    * @param {Readonly<Record<string, unknown>>} reading how it was read, for the provenance
-   * @param {(free: () => void) => void} release runs `free` once no call uses the volume
-   * @param {(raw: import('./wasm/ctmatch.js').Volume, plane: string, index: number) => import('./index.js').Slice} modelSlice
+   * @param {{
+   *   release(free: () => void): void, modelSlice(raw: import('./wasm/ctmatch.js').Volume, plane: string, index: number): import('./index.js').Slice,
+   *   clean(options: CallOptions): Promise<Blob>,
+   * }} host `release` runs `free` once no call uses the volume
    */
-  constructor(raw, reading, release, modelSlice) {
+  constructor(raw, reading, host) {
     /** @type {VolumeFacts} */
     const info = raw.info();
     this.#raw = raw;
-    this.#release = release;
-    this.#modelSlice = modelSlice;
-    this.reading = reading;
+    this.#host = host;
+    this.reading = { ...reading, identifiers: ruleCounts(info.identifiers) };
     this.dims = info.dims;
     this.spacingMm = info.spacingMm;
     this.orientation = info.orientation;
+    this.orientationKnown = info.orientationKnown;
     this.datatype = info.datatype;
     this.findings = info.findings.map(({ code, action, params }) => ({ code, action, params: params ?? {} }));
+    this.identifiers = info.identifiers;
     this.huRange = info.huRange;
     this.voxelBytes = info.voxelBytes;
   }
@@ -208,16 +232,26 @@ class Volume {
   async slice(plane, index, { grid = 'native', signal } = {}) {
     signal?.throwIfAborted();
     try {
-      return grid === 'model' ? this.#modelSlice(this.raw, plane, index) : this.raw.slice(plane, index);
+      return grid === 'model' ? this.#host.modelSlice(this.raw, plane, index) : this.raw.slice(plane, index);
     } catch (error) {
       throw publicError(error, signal);
     }
   }
 
+  async revealIdentifiers() {
+    return this.raw.reveal();
+  }
+
+  /** @param {CallOptions} [options] */
+  async cleanCopy(options = {}) {
+    if (this.#closed) throw new CtmatchError('CLOSED', 'the volume is closed');
+    return this.#host.clean(options);
+  }
+
   close() {
     if (this.#closed) return;
     this.#closed = true;
-    this.#release(() => this.#raw.free());
+    this.#host.release(() => this.#raw.free());
   }
 }
 
@@ -511,24 +545,85 @@ class Session {
    * @param {import('./index.js').VolumeSource} source
    * @param {import('./index.js').ReadOptions} [options]
    */
-  readVolume(source, { signal, onProgress, ...reading } = {}) {
+  readVolume(source, { signal, onProgress, ...options } = {}) {
     return this.#call(async (either) => {
+      /** Kept for the clean copy: handles, not bytes. @type {Blob} */
+      let body;
+      /** @type {Blob | undefined} */
+      let header;
+      if (source instanceof Blob) body = source;
+      else if (source instanceof ArrayBuffer) body = new Blob([source]);
+      else if (source?.header instanceof Blob && source.image instanceof Blob) ({ header, image: body } = source);
+      else throw invalid('expected a Blob, an ArrayBuffer or { header, image }');
+      const reading = { ...options, fileName: nameOf(header ?? body) };
       let raw;
-      if (source instanceof Blob) raw = await this.#stream(source, reading, either, onProgress);
-      else if (source instanceof ArrayBuffer) raw = await this.#stream(new Blob([source]), reading, either, onProgress);
-      else if (source?.header instanceof Blob && source.image instanceof Blob) {
-        const [header, image] = await Promise.all([source.header.arrayBuffer(), source.image.arrayBuffer()]);
+      if (header) {
+        const [first, second] = await Promise.all([header.arrayBuffer(), body.arrayBuffer()]);
         either?.throwIfAborted();
-        raw = readPair(new Uint8Array(header), new Uint8Array(image), reading);
-      } else throw invalid('expected a Blob, an ArrayBuffer or { header, image }');
-      const volume = new Volume(raw, reading, (free) => {
-        this.#volumes.delete(volume);
-        // Not under a call that borrows it.
-        this.#tail.then(() => { if (!this.#trap) free(); });
-      }, (from, plane, index) => this.#loaded().engine.modelSlice(from, plane, index));
+        raw = readPair(new Uint8Array(first), new Uint8Array(second), reading);
+      } else raw = await this.#stream(body, reading, either, onProgress);
+      const volume = new Volume(raw, plainReading(options), {
+        release: (free) => {
+          this.#volumes.delete(volume);
+          // Not under a call that borrows it.
+          this.#tail.then(() => { if (!this.#trap) free(); });
+        },
+        modelSlice: (from, plane, index) => this.#loaded().engine.modelSlice(from, plane, index),
+        clean: (call) => this.#clean(body, header, call),
+      });
       this.#volumes.add(volume);
       return volume;
     }, signal);
+  }
+
+  /**
+   * @param {Blob} body
+   * @param {Blob | undefined} header of a pair
+   * @param {CallOptions} options
+   */
+  #clean(body, header, { signal, onProgress }) {
+    return this.#call(async (either) => {
+      const head = header && new Uint8Array(await header.arrayBuffer());
+      either?.throwIfAborted();
+      /** @type {Blob[]} */
+      const parts = [];
+      // A Blob each: the browser may keep them on disk.
+      const keep = (/** @type {Uint8Array} */ piece) => {
+        if (piece.length > 0) parts.push(new Blob([/** @type {Uint8Array<ArrayBuffer>} */ (piece)]));
+      };
+      /** @type {Cleaner | undefined} */
+      let cleaner = new Cleaner(head);
+      try {
+        const progress = (/** @type {number} */ loadedBytes) => onProgress?.({ phase: 'read', loadedBytes, totalBytes: body.size, source: 'file' });
+        for await (const chunk of chunks(body, progress, CLEAN_CHUNK_BYTES)) {
+          either?.throwIfAborted();
+          keep(cleaner.push(chunk));
+        }
+        either?.throwIfAborted();
+        const last = cleaner;
+        cleaner = undefined; // `finish` consumes it
+        keep(last.finish());
+      } finally {
+        cleaner?.free();
+      }
+      return new Blob(parts, { type: 'application/gzip' });
+    }, signal);
+  }
+
+  /**
+   * @param {Iterable<string>} texts
+   * @returns {Promise<import('./index.js').Hint[][]>}
+   */
+  textHints(texts) {
+    return this.#call(async () => Array.from(texts, (text) => textHints(text)));
+  }
+
+  /**
+   * @param {number} count
+   * @returns {Promise<import('./index.js').PrivacyNotices>}
+   */
+  privacyNotices(count) {
+    return this.#call(async () => privacyNotices(count));
   }
 
   /**

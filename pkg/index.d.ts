@@ -63,13 +63,21 @@ export declare function open(o?: OpenOptions): Promise<Session>;
 /** No ReadableStream: a source must be able to start again. */
 export type VolumeSource = Blob | ArrayBuffer | { header: Blob; image: Blob };
 export interface ReadOptions extends CallOptions {
+  /** from 0, for a file with more than one volume */
   frame?: number;
+  /** 'other-form' answers W_DISAGREE and E_XFORM; 'assume-lps' takes the stored order as left, posterior, superior */
   orientation?: 'auto' | 'other-form' | 'assume-lps';
+  /** slope and intercept are applied to the values as read: { slope: 1, intercept: -1024 } answers W_HU_OFFSET */
   scaling?: 'auto' | 'already-hu' | { slope: number; intercept: number };
   sidecar?: { rescaleSlope: number; rescaleIntercept: number; xySpacing: readonly number[]; zSpacing: number };
   referenceExact?: boolean;
 }
 export type Action = 'refuse' | 'ask' | 'note';
+/** A text of the file or of its name that may identify a person, without its letters and digits. */
+export interface Identifier { rule: string; place: string; masked: string }
+export interface Hint { rule: string; masked: string }
+export interface Bilingual { en: string; zh: string }
+export interface PrivacyNotices { summary: Bilingual; voxels: Bilingual }
 export interface Finding { code: string; action: Action; params: Readonly<Record<string, string | number>> }
 /**
  * Rows and columns as shown: patient right in the first column of axial and coronal slices, anterior in the first
@@ -83,12 +91,23 @@ export interface Volume {
   /** voxels along the patient's left, posterior and superior direction */
   readonly dims: Triple;
   readonly spacingMm: Triple; readonly orientation: string; readonly datatype: string;
+  /** false when left and right cannot be verified: a viewer must not show letters unasked */
+  readonly orientationKnown: boolean;
   readonly findings: readonly Finding[];
+  /** By text patterns only: an empty list is no proof of anonymity, and the voxels are not looked at. */
+  readonly identifiers: readonly Identifier[];
   readonly huRange: readonly [number, number];
   /** memory held by the voxels */
   readonly voxelBytes: number;
   /** canonical (LPS) axes; 'model' shows what the loaded model sees, NO_MODEL before there is one */
   slice(plane: Plane, index: number, o?: SliceOptions): Promise<Slice>;
+  /** The texts behind `identifiers`, in the same order: call it only when the user asks to see them. */
+  revealIdentifiers(): Promise<string[]>;
+  /**
+   * The file as a .nii.gz with the same voxels and geometry and without any text; reads the source again. Name it
+   * neutrally. Corrections of `ReadOptions` are not in it.
+   */
+  cleanCopy(o?: CallOptions): Promise<Blob>;
   close(): void;
 }
 
@@ -96,6 +115,7 @@ export interface Provenance {
   package: string; model: string; revision: string; embeddingSpace: string; variant: string;
   weightsSha256: string;
   backend: Backend; adapter: string; selfTest: 'passed' | 'skipped'; voxelSha256: string;
+  /** with `reading`: the read options, and how often each identifier rule applied; no file name, no text of the file */
   preprocess: Readonly<Record<string, unknown>>; degraded: readonly string[];
 }
 export interface ImageLatent {
@@ -137,6 +157,10 @@ export interface Session extends AsyncDisposable {
   readVolume(v: VolumeSource, o?: ReadOptions): Promise<Volume>;
   /** Reads report files of any supported format; `text` is what the model will be given. */
   parseReports(source: Blob | string, o?: CallOptions & { format?: ReportFormat }): Promise<Report[]>;
+  /** What may identify a person in each text, by rules that miss names: a person must review the texts. */
+  textHints(texts: Iterable<string>): Promise<Hint[][]>;
+  /** The sentences to show beside `count` identifiers, and always about the voxels. */
+  privacyNotices(count: number): Promise<PrivacyNotices>;
   /** NEEDS_CONFIRMATION unless every 'ask' finding, and E_NOT_HU, is in `accept`; other 'refuse' cannot be */
   encodeVolume(v: Volume, o?: CallOptions & { accept?: readonly string[] }): Promise<ImageLatent>;
   /** A text is encoded once per loaded model, however often it is given. */

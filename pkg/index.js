@@ -127,7 +127,7 @@ class Volume {
   /**
    * @param {Channel} channel
    * @param {number} key
-   * @param {Omit<import('./index.js').Volume, 'slice' | 'close'>} facts
+   * @param {Omit<import('./index.js').Volume, 'slice' | 'close' | 'revealIdentifiers' | 'cleanCopy'>} facts
    */
   constructor(channel, key, facts) {
     this.#channel = channel;
@@ -135,8 +135,10 @@ class Volume {
     this.dims = facts.dims;
     this.spacingMm = facts.spacingMm;
     this.orientation = facts.orientation;
+    this.orientationKnown = facts.orientationKnown;
     this.datatype = facts.datatype;
     this.findings = facts.findings;
+    this.identifiers = facts.identifiers;
     this.huRange = facts.huRange;
     this.voxelBytes = facts.voxelBytes;
   }
@@ -161,6 +163,15 @@ class Volume {
    */
   async slice(plane, index, { grid, signal } = {}) {
     return this.#channel.call('slice', [Volume.key(this, this.#channel), plane, index, { grid }], { signal });
+  }
+
+  async revealIdentifiers() {
+    return this.#channel.call('revealIdentifiers', [Volume.key(this, this.#channel)]);
+  }
+
+  /** @param {CallOptions} [options] */
+  async cleanCopy(options) {
+    return this.#channel.call('cleanCopy', [Volume.key(this, this.#channel)], options);
   }
 
   close() {
@@ -205,6 +216,16 @@ class Session {
   /** @type {import('./index.js').Session['parseReports']} */
   async parseReports(source, { format, signal } = {}) {
     return this.#channel.call('parseReports', [source, { format }], { signal });
+  }
+
+  /** @type {import('./index.js').Session['textHints']} */
+  async textHints(texts) {
+    return this.#channel.call('textHints', [[...texts]]);
+  }
+
+  /** @type {import('./index.js').Session['privacyNotices']} */
+  async privacyNotices(count) {
+    return this.#channel.call('privacyNotices', [count]);
   }
 
   /** @type {import('./index.js').Session['encodeVolume']} */

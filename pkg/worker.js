@@ -40,12 +40,18 @@ const methods = {
     const read = await opened().readVolume(source, { ...options, ...call });
     lastVolume += 1;
     volumes.set(lastVolume, read);
-    const { dims, spacingMm, orientation, datatype, findings, huRange, voxelBytes } = read;
-    return { value: { key: lastVolume, facts: { dims, spacingMm, orientation, datatype, findings, huRange, voxelBytes } } };
+    const { dims, spacingMm, orientation, orientationKnown, datatype, findings, identifiers, huRange, voxelBytes } = read;
+    return { value: { key: lastVolume, facts: { dims, spacingMm, orientation, orientationKnown, datatype, findings, identifiers, huRange, voxelBytes } } };
   },
   async slice(call, key, plane, index, options) {
     const slice = await volume(key).slice(plane, index, { ...options, signal: call.signal });
     return { value: slice, transfer: [slice.hu.buffer] };
+  },
+  async revealIdentifiers(_call, key) {
+    return { value: await volume(key).revealIdentifiers() };
+  },
+  async cleanCopy(call, key) {
+    return { value: await volume(key).cleanCopy(call) };
   },
   async closeVolume(_call, key) {
     volumes.get(key)?.close();
@@ -54,6 +60,12 @@ const methods = {
   },
   async parseReports(call, source, options) {
     return { value: await opened().parseReports(source, { ...options, ...call }) };
+  },
+  async textHints(_call, texts) {
+    return { value: await opened().textHints(texts) };
+  },
+  async privacyNotices(_call, count) {
+    return { value: await opened().privacyNotices(count) };
   },
   async encodeVolume(call, key, options) {
     const latent = await opened().encodeVolume(volume(key), { ...options, ...call });

@@ -55,11 +55,13 @@ pub struct DeviceInfo {
     pub shader_f16: bool,
 }
 
-/// Errors that the device reported and nobody has answered for yet.
+/// What the device reported of its own accord.
 #[derive(Debug, Default)]
 struct Faults {
-    /// uncaptured errors since the start of the call
-    reported: Vec<Error>,
+    /// number of uncaptured errors so far; a call fails when it grew, also when another call's work caused it
+    count: usize,
+    /// the latest uncaptured error
+    latest: Option<Error>,
     /// set once and for ever
     lost: Option<Error>,
 }
@@ -172,14 +174,12 @@ impl Device {
     /// # Errors
     /// [`Error::DeviceLost`] when the device is gone.
     pub fn watch(&self) -> Result<Watch<'_>> {
-        if let Some(gpu) = &self.gpu {
-            let mut faults = lock(&gpu.faults);
-            if let Some(lost) = &faults.lost {
-                return Err(lost.clone());
-            }
-            faults.reported.clear();
+        let Some(gpu) = &self.gpu else { return Ok(Watch { device: self, seen: 0 }) };
+        let faults = lock(&gpu.faults);
+        match &faults.lost {
+            Some(lost) => Err(lost.clone()),
+            None => Ok(Watch { device: self, seen: faults.count }),
         }
-        Ok(Watch { device: self })
     }
 
     /// Gives the GPU device back; every later call fails with [`Error::DeviceLost`].
@@ -196,6 +196,8 @@ impl Device {
 #[derive(Debug)]
 pub struct Watch<'a> {
     device: &'a Device,
+    /// faults before the call
+    seen: usize,
 }
 
 impl Watch<'_> {
@@ -205,7 +207,7 @@ impl Watch<'_> {
     /// [`Error::DeviceLost`], [`Error::GpuOutOfMemory`] or [`Error::ShaderInvalid`].
     pub fn check(&self) -> Result<()> {
         let Some(gpu) = &self.device.gpu else { return Ok(()) };
-        if !lock(&gpu.faults).reported.is_empty() {
+        if lock(&gpu.faults).count > self.seen {
             // Natively a loss is heard of only when the device is polled, and its first symptom is a validation error.
             // An error of polling says the same.
             let _ = gpu.device.poll(wgpu::PollType::Poll);
@@ -214,7 +216,10 @@ impl Watch<'_> {
         if let Some(lost) = &faults.lost {
             return Err(lost.clone());
         }
-        faults.reported.first().map_or(Ok(()), |error| Err(error.clone()))
+        match &faults.latest {
+            Some(error) if faults.count > self.seen => Err(error.clone()),
+            _ => Ok(()),
+        }
     }
 
     /// Reads tensors back, in the order of registration, and trusts them only when the device reported nothing.
@@ -244,7 +249,11 @@ fn configured(mut device: TensorDevice) -> TensorDevice {
 
 fn listen(device: &wgpu::Device, faults: &SharedFaults) {
     let shared = faults.clone();
-    device.on_uncaptured_error(Arc::new(move |error| lock(&shared).reported.push(fault(error))));
+    device.on_uncaptured_error(Arc::new(move |error| {
+        let mut faults = lock(&shared);
+        faults.count += 1;
+        faults.latest = Some(fault(error));
+    }));
     let shared = faults.clone();
     device.set_device_lost_callback(move |reason, message| {
         let destroyed = reason == wgpu::DeviceLostReason::Destroyed;

@@ -13,11 +13,15 @@ use crate::text::reports;
 use crate::volume;
 use crate::volume::Finding;
 use crate::volume::Lang;
+use crate::volume::Limits;
 use crate::volume::OrientationMode;
 use crate::volume::Plane;
 use crate::volume::Preprocessor;
 use crate::volume::ReadOptions;
 use crate::volume::Sidecar;
+use crate::volume::clean;
+use crate::volume::privacy;
+use crate::volume::privacy::Identifier;
 use crate::weights;
 use gloo::timers::future::TimeoutFuture;
 use js_sys::Float32Array;
@@ -107,6 +111,8 @@ struct JsReadOptions {
     scaling: Option<JsScaling>,
     sidecar: Option<JsSidecar>,
     reference_exact: bool,
+    /// of a `File`; checked for identifiers, never shown
+    file_name: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -140,12 +146,17 @@ struct JsSidecar {
     z_spacing: f64,
 }
 
-/// How to read, and a scaling to apply to what was read.
-type Reading = (ReadOptions, Option<[f64; 2]>);
+/// How to read, and what to do with what was read.
+#[derive(Default)]
+struct Reading {
+    options: ReadOptions,
+    scaling: Option<[f64; 2]>,
+    file_name: Option<String>,
+}
 
 fn parse_reading(options: JsValue) -> JsResult<Reading> {
     if options.is_undefined() || options.is_null() {
-        return Ok((ReadOptions::default(), None));
+        return Ok(Reading::default());
     }
     let js: JsReadOptions =
         serde_wasm_bindgen::from_value(options).map_err(|e| thrown(Error::InvalidArgument(e.to_string())))?;
@@ -168,7 +179,9 @@ fn parse_reading(options: JsValue) -> JsResult<Reading> {
     };
     // Values that the user declares to be HU, or scales by hand, are not asked about because of a table.
     let sidecar = if (already_hu || explicit.is_some()) && !js.reference_exact { None } else { sidecar };
-    Ok((ReadOptions { frame: js.frame, orientation, sidecar, ..ReadOptions::default() }, explicit))
+    let named_gz = js.file_name.as_ref().map(|name| name.to_ascii_lowercase().ends_with(".gz"));
+    let options = ReadOptions { frame: js.frame, orientation, sidecar, named_gz, ..ReadOptions::default() };
+    Ok(Reading { options, scaling: explicit, file_name: js.file_name })
 }
 
 /// One of the names of an enum.
@@ -214,15 +227,17 @@ fn pace(control: &Control) -> impl AsyncFnMut(Progress) -> crate::error::Result<
 pub struct Volume {
     volume: volume::Volume,
     findings: Vec<Finding>,
+    identifiers: Vec<Identifier>,
 }
 
 impl Volume {
-    fn new(mut volume: volume::Volume, scaling: Option<[f64; 2]>) -> JsResult<Self> {
+    fn new(mut volume: volume::Volume, scaling: Option<[f64; 2]>, file_name: Option<&str>) -> JsResult<Self> {
         if let Some([slope, intercept]) = scaling {
             volume.rescale(slope, intercept).map_err(thrown)?;
         }
         let findings = volume.findings().iter().cloned().chain(volume::assess(&volume).findings).collect();
-        Ok(Self { volume, findings })
+        let identifiers = privacy::identifiers(&volume, file_name);
+        Ok(Self { volume, findings, identifiers })
     }
 }
 
@@ -245,8 +260,13 @@ impl Volume {
         plain(&json!({
             "dims": v.dims(), "spacingMm": v.spacing_mm(), "orientation": v.orientation().code(),
             "orientationKnown": v.orientation_known(), "datatype": v.source().datatype, "findings": findings,
-            "huRange": [low, high], "voxelBytes": 2 * voxels.len(),
+            "huRange": [low, high], "voxelBytes": 2 * voxels.len(), "identifiers": self.identifiers,
         }))
+    }
+
+    /// The texts behind the masked identifiers, in the same order: for the user who asks to see them.
+    pub fn reveal(&self) -> Vec<String> {
+        self.identifiers.iter().map(|identifier| identifier.reveal().to_owned()).collect()
     }
 
     /// A slice in display order.
@@ -286,6 +306,7 @@ fn slice_object(slice: &volume::Slice) -> JsValue {
 pub struct VolumeReader {
     reader: volume::Reader,
     scaling: Option<[f64; 2]>,
+    file_name: Option<String>,
 }
 
 #[wasm_bindgen]
@@ -293,15 +314,15 @@ impl VolumeReader {
     /// Starts reading.
     #[wasm_bindgen(constructor)]
     pub fn new(options: JsValue) -> JsResult<VolumeReader> {
-        let (options, scaling) = parse_reading(options)?;
-        Ok(Self { reader: volume::Reader::new(options), scaling })
+        let Reading { options, scaling, file_name } = parse_reading(options)?;
+        Ok(Self { reader: volume::Reader::new(options), scaling, file_name })
     }
 
     /// Starts reading what the browser unpacks of a gzip file; `first` are the first bytes of the file itself.
     #[wasm_bindgen(js_name = forUnpacked)]
     pub fn for_unpacked(first: &[u8], options: JsValue) -> JsResult<VolumeReader> {
-        let (options, scaling) = parse_reading(options)?;
-        Ok(Self { reader: volume::Reader::for_unpacked(first, options), scaling })
+        let Reading { options, scaling, file_name } = parse_reading(options)?;
+        Ok(Self { reader: volume::Reader::for_unpacked(first, options), scaling, file_name })
     }
 
     /// Takes the next bytes.
@@ -311,15 +332,65 @@ impl VolumeReader {
 
     /// The volume, once all bytes are in; the reader is used up.
     pub fn finish(self) -> JsResult<Volume> {
-        Volume::new(self.reader.finish().map_err(thrown)?, self.scaling)
+        Volume::new(self.reader.finish().map_err(thrown)?, self.scaling, self.file_name.as_deref())
     }
 }
 
 /// Reads the two halves of a pair.
 #[wasm_bindgen(js_name = readPair)]
 pub fn read_pair(header: &[u8], image: &[u8], options: JsValue) -> JsResult<Volume> {
-    let (options, scaling) = parse_reading(options)?;
-    Volume::new(volume::read_pair(header, image, &options).map_err(thrown)?, scaling)
+    let Reading { options, scaling, file_name } = parse_reading(options)?;
+    let volume = volume::read_pair(header, image, &options).map_err(thrown)?;
+    Volume::new(volume, scaling, file_name.as_deref())
+}
+
+/// Makes the clean copy of a file that comes in pieces; the pieces of the copy come back at once.
+#[wasm_bindgen]
+pub struct Cleaner {
+    cleaner: clean::Cleaner,
+}
+
+#[wasm_bindgen]
+impl Cleaner {
+    /// For one file; with `header`, for the image half of a pair.
+    #[wasm_bindgen(constructor)]
+    pub fn new(header: Option<Vec<u8>>) -> JsResult<Cleaner> {
+        let cleaner = match header {
+            None => clean::Cleaner::new(Limits::default()),
+            Some(header) => clean::Cleaner::for_pair(&header, Limits::default()).map_err(thrown)?,
+        };
+        Ok(Self { cleaner })
+    }
+
+    /// Takes the next bytes of the file; returns what is ready of the copy.
+    pub fn push(&mut self, chunk: &[u8]) -> JsResult<Vec<u8>> {
+        let mut out = Vec::new();
+        self.cleaner.push(chunk, &mut out).map_err(thrown)?;
+        Ok(out)
+    }
+
+    /// The end of the copy; the cleaner is used up.
+    pub fn finish(self) -> JsResult<Vec<u8>> {
+        let mut out = Vec::new();
+        self.cleaner.finish(&mut out).map_err(thrown)?;
+        Ok(out)
+    }
+}
+
+/// What may identify a person in a report: rules and masked texts.
+#[wasm_bindgen(js_name = textHints)]
+pub fn text_hints(report_text: &str) -> JsValue {
+    plain(&privacy::text_hints(report_text))
+}
+
+/// The sentences about a number of identifiers: `{ summary, voxels }`, each `{ en, zh }`.
+#[wasm_bindgen(js_name = privacyNotices)]
+pub fn privacy_notices(count: usize) -> JsValue {
+    let both = |text: &dyn Fn(Lang) -> String| json!({ "en": text(Lang::En), "zh": text(Lang::Zh) });
+    plain(&json!({
+        "summary": both(&|lang| privacy::summary(count, lang)),
+        "voxels": both(&|lang| privacy::notice("voxels", count, lang)),
+    }))
 }
 
 /// Reports of a file or paste box, as plain objects.

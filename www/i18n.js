@@ -30,6 +30,77 @@ export const MESSAGES = {
   findings: ['File check', '文件检查'],
   findings_none: ['nothing unusual', '无异常'],
   accept: ['accept', '接受'],
+  accept_W_NOXFORM: [
+    'accept: take the stored order as left, posterior, superior',
+    '接受：按左、后、上的存储顺序处理',
+  ],
+  subtract_1024: ['Subtract 1024', '减去 1024'],
+  slope: ['Slope', '斜率'],
+  intercept: ['Intercept', '截距'],
+  apply_scaling: ['Apply', '应用'],
+  other_form: ['Use the other orientation', '采用另一套方向信息'],
+  assume_lps: ['Assume left, posterior, superior', '假定为左、后、上'],
+  corrected: ['Read with your correction:', '已按您的校正读取：'],
+  corrected_scaling: ['value × {slope} + {intercept}', '数值 × {slope} + {intercept}'],
+  uncorrect: ['Undo', '撤销'],
+  orientation_unknown: [
+    'Orientation unknown: left/right cannot be verified, so the views show ? until you accept it in the file check.',
+    '方向未知：无法确认左右。在文件检查中接受之前，视图以 ? 标示方向。',
+  ],
+  orientation_assumed: [
+    'Orientation assumed, not verified: left and right may be swapped.',
+    '方向为假定，未经验证：左右可能颠倒。',
+  ],
+  assumed: ['assumed', '假定'],
+
+  privacy: ['Possible identifiers', '可能的身份信息'],
+  privacy_none: [
+    'No obvious identifier found. This is not proof of anonymity: only text patterns were checked.',
+    '未发现明显的身份信息。这不代表已匿名化：仅检查了文本模式。',
+  ],
+  privacy_some: [
+    'Possible identifiers: {n} (hidden, click to show). You can save a clean copy.',
+    '可能的身份信息：{n} 处（已遮蔽，点击显示）。可另存清理后的副本。',
+  ],
+  privacy_voxels: [
+    'The image itself may identify a person (face, burned-in text). It was not checked.',
+    '影像本身可能识别个人身份（面部、烧录文字），未作检查。',
+  ],
+  reveal: ['Show', '显示'],
+  conceal: ['Hide', '遮蔽'],
+  save_clean: ['Save a clean copy', '另存清理后的副本'],
+  phase_clean: ['Making the clean copy', '生成清理后的副本'],
+  clean_saved: ['Clean copy saved as {name}.', '清理后的副本已保存为 {name}。'],
+  place_file_name: ['file name', '文件名'],
+  place_data_type: ['header: data_type', '头文件：data_type'],
+  place_db_name: ['header: db_name', '头文件：db_name'],
+  place_descrip: ['header: descrip', '头文件：descrip'],
+  place_aux_file: ['header: aux_file', '头文件：aux_file'],
+  place_intent_name: ['header: intent_name', '头文件：intent_name'],
+  place_unused_str: ['header: unused_str', '头文件：unused_str'],
+  place_extension: ['header extension {code}', '头文件扩展区 {code}'],
+  place_before_the_voxels: ['before the voxels', '体素数据之前'],
+  place_after_the_voxels: ['after the voxels', '体素数据之后'],
+  place_gzip_header: ['gzip header', 'gzip 头'],
+  place_sidecar: ['sidecar', '附属 JSON'],
+  'rule_extension-kind': ['extension of a kind that often holds personal data', '常含个人信息的扩展区类型'],
+  'rule_free-text': ['free text, please read', '自由文本，请人工查看'],
+  'rule_gzip-name': ['original file name or comment in the gzip header', 'gzip 头中的原文件名或注释'],
+  'rule_dicom-tag': ['DICOM element about a person or an examination', '与个人或检查有关的 DICOM 元素'],
+  rule_key: ['word that announces an identifier', '提示身份信息的关键词'],
+  'rule_person-name': ['name of a person', '人名'],
+  rule_title: ['person with a title or signature', '带称谓或签名的人名'],
+  rule_date: ['date', '日期'],
+  rule_time: ['time of day', '时间'],
+  rule_number: ['number of 6 to 12 digits', '6 至 12 位数字'],
+  rule_mobile: ['mobile number', '手机号'],
+  'rule_national-id': ['national identity number', '身份证号'],
+  rule_uid: ['unique identifier of DICOM', 'DICOM 唯一标识符'],
+  rule_email: ['e-mail address', '电子邮箱'],
+  rule_account: ['user and host', '用户名与主机名'],
+  rule_url: ['web address', '网址'],
+  'rule_ip-address': ['network address', 'IP 地址'],
+  rule_path: ['path with a user or host name', '含用户名或主机名的路径'],
   action_refuse: ['not usable', '不可用'],
   action_ask: ['please confirm', '请确认'],
   action_note: ['note', '提示'],
@@ -50,6 +121,7 @@ export const MESSAGES = {
   width: ['width', '窗宽'],
   level: ['level', '窗位'],
   probe: ['{hu} HU at voxel {x}, {y}, {z}', '{hu} HU，体素 {x}, {y}, {z}'],
+  probe_not_hu: ['{hu} (not HU) at voxel {x}, {y}, {z}', '{hu}（非 HU），体素 {x}, {y}, {z}'],
   viewer_keys: [
     'In a view: wheel, arrows, PgUp/PgDn, Home/End change the slice; 0-4 set the window; a click moves the cross-hair.',
     '视图内：滚轮、方向键、PgUp/PgDn、Home/End 切换层面；0-4 设置窗；单击移动十字线。',
@@ -68,6 +140,11 @@ export const MESSAGES = {
   too_many: ['The limit is {limit} reports; {n} were left out.', '上限为 {limit} 份报告，有 {n} 份未加入。'],
   english_only: ['The model was trained on English reports.', '模型以英文报告训练。'],
   tokens: ['{n} tokens', '{n} 个词元'],
+  hints: ['possible identifiers: {n}', '可能的身份信息：{n} 处'],
+  hints_review: [
+    'Reports with possible identifiers: {n} of {total}. Rules miss names: a person must review the texts.',
+    '含可能身份信息的报告：{n}/{total}。规则可能漏掉姓名，文本须由人工审阅。',
+  ],
   truncated: ['cut at {n} tokens', '已在 {n} 个词元处截断'],
 
   settings: ['Where the model runs', '模型运行位置'],
@@ -251,6 +328,17 @@ export function text(key, params = {}, which = language) {
  * @param {any} error
  */
 export const errorText = (error) => text(MESSAGES[error?.code] ? error.code : 'UNKNOWN', error?.detail);
+
+/** @param {string} rule */
+export const ruleText = (rule) => (MESSAGES[`rule_${rule}`] ? text(`rule_${rule}`) : rule);
+
+/** @param {string} place */
+export function placeText(place) {
+  const [, code] = place.match(/^extension (-?\d+)$/) ?? [];
+  if (code) return text('place_extension', { code });
+  const key = `place_${place.replaceAll(' ', '_')}`;
+  return MESSAGES[key] ? text(key) : place;
+}
 
 /** Fills every `[data-text]`, `[data-label]`, `[data-placeholder]` below `root`. @param {ParentNode} root */
 export function translate(root) {

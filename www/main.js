@@ -1,13 +1,17 @@
 // The wiring: one session, one volume, one list of reports. It changes what is shown and decides nothing about numbers.
 
 import { open } from './ctmatch/index.js';
-import { currentLanguage, errorText, languageTag, number, setLanguage, text } from './i18n.js';
+import { currentLanguage, errorText, languageTag, number, placeText, ruleText, setLanguage, text } from './i18n.js';
 import { Candidates, record, renderRanking } from './ranking.js';
 import { Viewer } from './viewer.js';
 
 /** @typedef {string | (() => string)} State a message key, or a line made again when the language changes */
 
 const MANIFEST = './model/manifest.json';
+// What a saved copy is called: nothing of the original name.
+const CLEAN_NAME = 'volume.nii.gz';
+// Identifiers drawn at once; the count is of all.
+const IDENTIFIERS_SHOWN = 200;
 
 /** @param {string} id @returns {any} */
 const $ = (id) => document.getElementById(id);
@@ -25,11 +29,16 @@ const state = {
   stale: true,
   /** kept so that a new session can read it again @type {import('../pkg/index.js').VolumeSource | undefined} */
   source: undefined,
+  /** read options of `source`, corrections included @type {import('../pkg/index.js').ReadOptions} */
   reading: {},
+  /** a source that could not be read, for the cures of its error @type {{ source: import('../pkg/index.js').VolumeSource, reading: import('../pkg/index.js').ReadOptions } | undefined} */
+  refused: undefined,
   /** @type {import('../pkg/index.js').Volume | undefined} */
   volume: undefined,
   /** @type {Set<string>} */
   accepted: new Set(),
+  /** the texts of the volume's identifiers, while the user looks at them @type {string[] | undefined} */
+  revealed: undefined,
   /** @type {{ key: string, image: import('../pkg/index.js').ImageLatent } | undefined} */
   latent: undefined,
   /** @type {any} */
@@ -63,7 +72,8 @@ function renderControls() {
   $('hint').textContent = busy ? '' : text(why ?? 'ready');
   $('cancel').hidden = !busy;
   $('progress').hidden = !busy;
-  for (const id of ['use-sample', 'choose-file', 'add-pasted', 'choose-reports']) $(id).disabled = busy;
+  for (const id of ['use-sample', 'choose-file', 'add-pasted', 'choose-reports', 'save-clean', 'uncorrect']) $(id).disabled = busy;
+  for (const button of document.querySelectorAll('[data-correct]')) /** @type {HTMLButtonElement} */ (button).disabled = busy;
   for (const input of document.querySelectorAll('.settings input')) /** @type {HTMLInputElement} */ (input).disabled = busy;
 
   const { backend, adapter, software, model } = state.session?.info ?? {};
@@ -83,7 +93,8 @@ function renderVolume() {
   if (!volume) return;
   const triple = (values) => values.map((v) => number(v, { maximumFractionDigits: 3 })).join(' × ');
   const facts = [
-    ['dims', triple(volume.dims)], ['spacing', `${triple(volume.spacingMm)} mm`], ['orientation', volume.orientation],
+    ['dims', triple(volume.dims)], ['spacing', `${triple(volume.spacingMm)} mm`],
+    ['orientation', volume.orientationKnown ? volume.orientation : `${volume.orientation} (${text('assumed')})`],
     ['datatype', volume.datatype], ['hu_range', volume.huRange.map((v) => number(v)).join(' … ')],
   ];
   $('strip').replaceChildren(...facts.map(([key, value]) => {
@@ -110,19 +121,104 @@ function renderVolume() {
         if (box.checked) state.accepted.add(finding.code);
         else state.accepted.delete(finding.code);
         renderControls();
+        renderOrientation();
       });
-      label.append(box, ` ${text('accept')}`);
-      item.append(label);
+      label.append(box, ` ${text(finding.code === 'W_NOXFORM' ? 'accept_W_NOXFORM' : 'accept')}`);
+      item.append(...corrections(finding), label);
     }
     return item;
   });
   if (items.length === 0) items.push(Object.assign(document.createElement('li'), { textContent: text('findings_none') }));
   $('findings').replaceChildren(...items);
+
+  const { scaling, orientation } = state.reading;
+  const made = [
+    ...(typeof scaling === 'object' ? [text('corrected_scaling', scaling)] : []),
+    ...(orientation ? [text(orientation === 'assume-lps' ? 'assume_lps' : 'other_form')] : []),
+  ];
+  $('corrected').hidden = made.length === 0;
+  $('corrected-text').textContent = `${text('corrected')} ${made.join('; ')}`;
+  renderIdentifiers();
+  renderOrientation();
+}
+
+/** Letters wait for the user's word when the file does not give them, and are marked as assumed after (N-14). */
+function renderOrientation() {
+  const { volume } = state;
+  if (!volume) return;
+  viewer.lettersHidden = !volume.orientationKnown && toAccept().some(({ code }) => code === 'W_NOXFORM' && !state.accepted.has(code));
+  viewer.inHu = !volume.findings.some(({ code }) => ['E_NOT_HU', 'W_HU_RAW', 'W_HU_OFFSET', 'W_MASK'].includes(code));
+  $('orientation-banner').hidden = volume.orientationKnown;
+  $('orientation-banner').textContent = text(viewer.lettersHidden ? 'orientation_unknown' : 'orientation_assumed');
   viewer.relabel();
 }
 
+/** What can be done about a finding other than accepting it. @param {import('../pkg/index.js').Finding} finding */
+function corrections({ code }) {
+  const given = typeof state.reading.scaling === 'object' ? state.reading.scaling : { slope: 1, intercept: 0 };
+  const button = (key, change) => {
+    const made = Object.assign(document.createElement('button'), { type: 'button', textContent: text(key) });
+    made.dataset.correct = key;
+    made.addEventListener('click', () => readAgain(change));
+    return made;
+  };
+  const assumeLps = () => button('assume_lps', { orientation: 'assume-lps' });
+  switch (code) {
+    // On top of a scaling that was given before.
+    case 'W_HU_OFFSET': return [button('subtract_1024', { scaling: { ...given, intercept: given.intercept - 1024 } })];
+    case 'W_HU_RAW': return [scalingForm(given)];
+    case 'W_DISAGREE': return [button('other_form', { orientation: 'other-form' }), assumeLps()];
+    case 'E_XFORM': return [assumeLps()];
+    default: return [];
+  }
+}
+
+/** @param {{ slope: number, intercept: number }} given */
+function scalingForm(given) {
+  const form = document.createElement('form');
+  const fields = Object.entries(given).map(([name, value]) => {
+    const input = Object.assign(document.createElement('input'), { type: 'number', step: 'any', required: true, name, value: String(value) });
+    const label = document.createElement('label');
+    label.append(`${text(name)} `, input);
+    form.append(label);
+    return [name, input];
+  });
+  const apply = Object.assign(document.createElement('button'), { textContent: text('apply_scaling') });
+  apply.dataset.correct = 'apply_scaling';
+  form.append(apply);
+  form.addEventListener('submit', (event) => {
+    event.preventDefault();
+    readAgain({ scaling: Object.fromEntries(fields.map(([name, input]) => [name, Number(input.value)])) });
+  });
+  return form;
+}
+
+function renderIdentifiers() {
+  const { volume, revealed } = state;
+  if (!volume) return;
+  const { identifiers } = volume;
+  $('privacy-summary').textContent = text(identifiers.length === 0 ? 'privacy_none' : 'privacy_some', { n: identifiers.length });
+  const items = identifiers.slice(0, IDENTIFIERS_SHOWN).map(({ rule, place, masked }, i) => {
+    const item = document.createElement('li');
+    item.append(
+      Object.assign(document.createElement('span'), { textContent: placeText(place) }),
+      Object.assign(document.createElement('code'), { textContent: revealed?.[i] ?? masked }),
+      Object.assign(document.createElement('span'), { className: 'quiet', textContent: ruleText(rule) }),
+    );
+    return item;
+  });
+  if (identifiers.length > IDENTIFIERS_SHOWN) {
+    items.push(Object.assign(document.createElement('li'), { className: 'quiet', textContent: text('first_shown', { n: IDENTIFIERS_SHOWN }) }));
+  }
+  $('identifiers').replaceChildren(...items);
+  $('identifiers').hidden = items.length === 0;
+  $('reveal').hidden = items.length === 0;
+  $('reveal').textContent = text(revealed ? 'conceal' : 'reveal');
+  $('reveal').setAttribute('aria-expanded', String(revealed !== undefined));
+}
+
 function renderCandidates() {
-  candidates.render($('reports'), $('report-notes'), (id) => {
+  candidates.render({ list: $('reports'), notes: $('report-notes'), hints: $('hints-notes') }, (id) => {
     candidates.remove(id);
     renderCandidates();
     renderControls();
@@ -143,7 +239,7 @@ function renderStatus() {
 /** What a person can do about an error, by code. */
 const CURES = {
   NO_WEBGPU: ['use_cpu'], SOFTWARE_ADAPTER: ['use_software', 'use_cpu'], LIMITS: ['use_cpu'], GPU_OOM: ['use_cpu'],
-  DEVICE_LOST: ['restore'], WASM_ABORT: ['reopen'], WORKER_BLOCKED: ['reopen'], CLOSED: ['reopen'],
+  E_XFORM: ['assume_lps'], DEVICE_LOST: ['restore'], WASM_ABORT: ['reopen'], WORKER_BLOCKED: ['reopen'], CLOSED: ['reopen'],
 };
 const ACTIONS = {
   use_cpu() {
@@ -157,6 +253,10 @@ const ACTIONS = {
     rank();
   },
   restore: () => rank(),
+  assume_lps() {
+    const { refused } = state;
+    if (refused) run('phase_read', (call) => openVolume(refused.source, { ...refused.reading, orientation: 'assume-lps' }, call));
+  },
   reopen() {
     state.stale = true;
     run('phase_wasm', async (call) => { await freshSession(call); });
@@ -278,26 +378,39 @@ async function openVolume(source, reading, call) {
   try {
     volume = await session.readVolume(source, { ...reading, ...call });
   } catch (error) {
-    if (error?.code === 'E_4D') {
-      askFrame(source, error.detail.n);
-    }
+    state.refused = { source, reading };
+    if (error?.code === 'E_4D') askFrame(source, reading, error.detail.n);
     throw error;
   }
+  const before = state.source === source ? state.volume : undefined;
   state.volume?.close();
-  Object.assign(state, { source, reading, volume, latent: undefined, result: undefined });
-  state.accepted.clear();
+  Object.assign(state, { source, reading, volume, refused: undefined, revealed: undefined, latent: undefined, result: undefined });
+  // What was accepted of the same file stays accepted while it says the same.
+  const same = (a, b) => JSON.stringify([a.code, a.action, a.params]) === JSON.stringify([b.code, b.action, b.params]);
+  const kept = volume.findings.filter((now) => before?.findings.some((then) => same(now, then))).map(({ code }) => code);
+  state.accepted = new Set(kept.filter((code) => state.accepted.has(code)));
   renderVolume();
   renderResult();
-  await viewer.show(volume);
+  await viewer.show(volume, before?.dims.join() === volume.dims.join());
 }
 
-/** @param {import('../pkg/index.js').VolumeSource} source @param {number} count */
-function askFrame(source, count) {
+/** The same file with a correction. @param {import('../pkg/index.js').ReadOptions} change */
+const readAgain = (change) => run('phase_read', (call) => {
+  if (!state.source) throw new Error('no volume is open');
+  return openVolume(state.source, { ...state.reading, ...change }, call);
+});
+
+/**
+ * @param {import('../pkg/index.js').VolumeSource} source
+ * @param {import('../pkg/index.js').ReadOptions} reading
+ * @param {number} count
+ */
+function askFrame(source, reading, count) {
   $('frame-form').hidden = false;
   $('frame').max = count;
   $('frame-form').onsubmit = (event) => {
     event.preventDefault();
-    run('phase_read', (call) => openVolume(source, { frame: Number($('frame').value) - 1 }, call));
+    run('phase_read', (call) => openVolume(source, { ...reading, frame: Number($('frame').value) - 1 }, call));
   };
 }
 
@@ -316,6 +429,9 @@ function openFiles(files) {
 async function addReports(source, format, call) {
   const session = await freshSession(call);
   candidates.add(await session.parseReports(source, { format, signal: call.signal }));
+  const fresh = candidates.rows.filter((row) => !row.hints);
+  const hints = await session.textHints(fresh.map((row) => row.text));
+  for (const [i, row] of fresh.entries()) row.hints = hints[i];
   state.result = undefined;
   renderCandidates();
   renderResult();
@@ -360,11 +476,34 @@ const rank = () => run('phase_model', async (call) => {
   return () => text('done', { s: number(seconds, { maximumFractionDigits: 1 }) });
 });
 
-function save() {
-  const blob = new Blob([JSON.stringify(record(state.result), null, 2)], { type: 'application/json' });
-  const link = Object.assign(document.createElement('a'), { href: URL.createObjectURL(blob), download: 'ctmatch-result.json' });
+/** @param {Blob} blob @param {string} name */
+function download(blob, name) {
+  const link = Object.assign(document.createElement('a'), { href: URL.createObjectURL(blob), download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+function save() {
+  download(new Blob([JSON.stringify(record(state.result), null, 2)], { type: 'application/json' }), 'ctmatch-result.json');
+}
+
+const saveClean = () => run('phase_clean', async ({ signal, onProgress: shown }) => {
+  const copy = await state.volume?.cleanCopy({ signal, onProgress: (progress) => shown(/** @type {any} */ ({ ...progress, phase: 'clean' })) });
+  if (!copy) return;
+  download(copy, CLEAN_NAME);
+  return () => text('clean_saved', { name: CLEAN_NAME });
+});
+
+async function reveal() {
+  const { volume } = state;
+  try {
+    const texts = state.revealed ? undefined : await volume?.revealIdentifiers();
+    if (volume !== state.volume) return;
+    state.revealed = texts;
+    renderIdentifiers();
+  } catch (error) {
+    showError(error);
+  }
 }
 
 // ---- events
@@ -393,6 +532,9 @@ $('clear-reports').addEventListener('click', () => {
   renderCandidates();
   renderControls();
 });
+$('uncorrect').addEventListener('click', () => readAgain({ scaling: undefined, orientation: undefined }));
+$('reveal').addEventListener('click', reveal);
+$('save-clean').addEventListener('click', saveClean);
 $('rank').addEventListener('click', rank);
 $('cancel').addEventListener('click', () => state.running?.abort(new DOMException('cancelled', 'AbortError')));
 $('export').addEventListener('click', save);

@@ -1,9 +1,10 @@
 // Candidate reports, the result table and the record that is saved.
 
-import { MESSAGES, number, text } from './i18n.js';
+import { MESSAGES, number, ruleText, text } from './i18n.js';
 
 /**
- * @typedef {{ id: string, text: string, tokens?: number, truncated?: boolean }} Candidate
+ * @typedef {{ id: string, text: string, tokens?: number, truncated?: boolean,
+ *   hints?: import('../pkg/index.js').Hint[] }} Candidate
  * @typedef {import('../pkg/index.js').Ranking} Ranking
  */
 
@@ -17,6 +18,21 @@ const cosineText = (value) => number(value, { minimumFractionDigits: 3, maximumF
 /** @param {string} tag @param {string} [content] @param {string} [className] */
 function element(tag, content = '', className = '') {
   return Object.assign(document.createElement(tag), { textContent: content, className });
+}
+
+/** A count that opens to the rules and the masked texts. @param {readonly import('../pkg/index.js').Hint[]} hints */
+function hintsOf(hints) {
+  const details = element('details', '', 'hints');
+  const summary = element('summary', text('hints', { n: hints.length }));
+  details.title = [...new Set(hints.map(({ rule }) => ruleText(rule)))].join(', ');
+  const list = element('ul');
+  list.append(...hints.map(({ rule, masked }) => {
+    const item = element('li');
+    item.append(element('code', masked), element('span', ruleText(rule), 'quiet'));
+    return item;
+  }));
+  details.append(summary, list);
+  return details;
 }
 
 /** True when more than a fifth of the letters are Chinese, Japanese or Korean. */
@@ -71,8 +87,11 @@ export class Candidates {
     this.#numbered = 0;
   }
 
-  /** @param {HTMLElement} list @param {HTMLElement} notes @param {(id: string) => void} onRemove */
-  render(list, notes, onRemove) {
+  /**
+   * @param {{ list: HTMLElement, notes: HTMLElement, hints: HTMLElement }} into
+   * @param {(id: string) => void} onRemove
+   */
+  render({ list, notes, hints }, onRemove) {
     list.replaceChildren(...this.rows.slice(0, ROWS_SHOWN).map((row) => {
       const item = element('li');
       const remove = element('button', '×');
@@ -83,8 +102,11 @@ export class Candidates {
         const parts = [text('tokens', { n: row.tokens }), ...(row.truncated ? [text('truncated', { n: MAX_TOKENS })] : [])];
         item.append(element('div', parts.join(' · '), 'meta quiet'));
       }
+      if (row.hints?.length) item.append(hintsOf(row.hints));
       return item;
     }));
+    const withHints = this.rows.filter((row) => row.hints?.length).length;
+    hints.textContent = this.rows.length > 0 ? text('hints_review', { n: withHints, total: this.rows.length }) : '';
     const lines = [];
     if (this.rows.length > 0) lines.push(this.rows.length === 1 ? text('report_count_one') : text('report_count', { n: this.rows.length }));
     if (this.rows.length > ROWS_SHOWN) lines.push(text('first_shown', { n: ROWS_SHOWN }));
@@ -152,13 +174,15 @@ export function noticeText(license, language) {
 }
 
 /**
- * The record of VIEWER_AND_RANKING_UI.md 9: no file name, no header text, no report text.
+ * The record of VIEWER_AND_RANKING_UI.md 9: no file name, no header text, no report text; of identifiers the rules' counts.
  * @param {{ ranking: Ranking, volume: import('../pkg/index.js').Volume, set: import('../pkg/index.js').ReportSet,
  *   info: import('../pkg/index.js').SessionInfo, accepted: readonly string[], timingsMs: Readonly<Record<string, number>> }} run
  */
 export function record({ ranking, volume, set, info, accepted, timingsMs }) {
   const { provenance: p } = ranking;
   const license = info.model?.license;
+  /** @type {any} */
+  const { reading } = p.preprocess;
   return {
     schema: 'ctmatch-result-1',
     notice: { en: noticeText(license, 'en'), zh: noticeText(license, 'zh') },
@@ -170,7 +194,8 @@ export function record({ ranking, volume, set, info, accepted, timingsMs }) {
     },
     input: {
       voxel_sha256: p.voxelSha256, dims: volume.dims, spacing_mm: volume.spacingMm, orientation_in: volume.orientation,
-      datatype: volume.datatype,
+      orientation_known: volume.orientationKnown, datatype: volume.datatype,
+      hu_override: reading?.scaling ?? null, possible_identifiers: reading?.identifiers ?? {},
       findings: volume.findings.map(({ code }) => ({ code, accepted: accepted.includes(code) })),
     },
     preprocess: p.preprocess,

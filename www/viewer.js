@@ -158,8 +158,8 @@ class PlaneView {
   }
 
   label() {
-    const unknown = this.viewer.orientationUnknown;
-    for (const [edge, letter] of this.letters) letter.textContent = unknown ? '?' : this.plane.letters[edge];
+    const { lettersHidden } = this.viewer;
+    for (const [edge, letter] of this.letters) letter.textContent = lettersHidden ? '?' : this.plane.letters[edge];
     this.slider.setAttribute('aria-label', text('slice_slider', { plane: text(this.name) }));
     if (!this.slice) return;
     const mm = number(this.slice.positionMm, { maximumFractionDigits: 1 });
@@ -178,6 +178,10 @@ export class Viewer {
   constructor({ planes, presets, width, level, probe }, onError) {
     this.onError = onError;
     this.volume = undefined;
+    /** letters are shown as `?` */
+    this.lettersHidden = false;
+    /** the values are in Hounsfield units, as far as the file check can tell */
+    this.inHu = true;
     this.position = [0, 0, 0];
     // Grey as RGBA in memory order, by the 16 bits of the HU.
     this.grey = new Uint32Array(65536);
@@ -203,7 +207,6 @@ export class Viewer {
   /** @param {Volume} volume @param {boolean} [keepPosition] the same file, read again */
   show(volume, keepPosition = false) {
     this.volume = volume;
-    this.orientationUnknown = volume.findings.some(({ code }) => code === 'W_NOXFORM');
     if (!keepPosition) this.position = volume.dims.map((n) => Math.floor(n / 2));
     for (const view of this.views) view.reset();
     return this.update();
@@ -220,7 +223,7 @@ export class Viewer {
   }
 
   probe([x, y, z], hu) {
-    this.probeOutput.textContent = hu === undefined ? '' : text('probe', { hu, x, y, z });
+    this.probeOutput.textContent = hu === undefined ? '' : text(this.inHu ? 'probe' : 'probe_not_hu', { hu, x, y, z });
   }
 
   preset(name) {

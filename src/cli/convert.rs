@@ -43,7 +43,7 @@ pub(crate) struct Arguments {
     /// Shape of the model: `vit`, `bert`, `dim_latent`, and optionally `frames`, `spacing_mm`; default: full-size CT-CLIP
     #[arg(long, value_name = "JSON")]
     config: Option<PathBuf>,
-    /// Precision of the stored weights: f32, f16 or q8
+    /// Precision of the stored weights: f32, f16, q8 or q4
     #[arg(long, value_name = "PRESET", default_value = "q8")]
     weights: String,
     /// Largest shard
@@ -246,14 +246,22 @@ fn report(manifest: &Manifest, preset: &str, dropped: &Dropped, global: &Global)
             "id": manifest.id, "revision": manifest.revision, "variant": preset, "bytes": bytes,
             "gpuBytes": variant.gpu_bytes, "shards": variant.shards.len(), "dropped": dropped,
         });
-        println!("{report}");
+        output::line(report)?;
         return Ok(());
     }
-    println!("{} {}: {preset}, {} shards, {bytes} bytes", manifest.id, manifest.revision, variant.shards.len());
+    output::line(format_args!(
+        "{} {}: {preset}, {} shards, {bytes} bytes",
+        manifest.id,
+        manifest.revision,
+        variant.shards.len()
+    ))?;
     let elements: usize = dropped.keys.iter().map(|(_, n)| n).sum();
-    println!("dropped {} tensors that inference does not need ({elements} elements):", dropped.keys.len());
+    output::line(format_args!(
+        "dropped {} tensors that inference does not need ({elements} elements):",
+        dropped.keys.len()
+    ))?;
     for (key, n) in &dropped.keys {
-        println!("  {key} ({n})");
+        output::line(format_args!("  {key} ({n})"))?;
     }
     Ok(())
 }

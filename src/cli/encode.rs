@@ -4,6 +4,7 @@ use super::Global;
 use super::files;
 use super::model;
 use super::npy;
+use super::output;
 use super::volume;
 use anyhow::Context;
 use anyhow::Result;
@@ -141,7 +142,7 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
     if global.json {
         let shapes: serde_json::Map<_, _> =
             output.0.iter().map(|(name, _, shape, _)| (name.clone(), serde_json::json!(shape))).collect();
-        println!("{}", serde_json::Value::Object(shapes));
+        output::line(serde_json::Value::Object(shapes))?;
     }
     Ok(())
 }

@@ -66,7 +66,7 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
     npy::write_f32(&arguments.out, &[1, depth, height, width], &grid)?;
     if global.json {
         let report = json!({ "shape": [1, depth, height, width], "findings": read.findings() });
-        println!("{report}");
+        output::line(report)?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use super::Global;
 use super::files;
 use super::model;
+use super::output;
 use super::volume;
 use anyhow::Result;
 use ctmatch::session::Session;
@@ -84,8 +85,7 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
     let latents: Vec<_> = encoded.iter().map(|text| text.latent.clone()).collect();
     let ranking = session.rank(&image.latent, &latents, arguments.top_k)?;
     if !global.json {
-        print_table(&session, &texts, &ranking);
-        return Ok(());
+        return print_table(&session, &texts, &ranking);
     }
     let rows = ranking.rows.iter().map(|row| {
         json!({
@@ -100,7 +100,7 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
         "findings": findings,
         "provenance": provenance(&session),
     });
-    println!("{report}");
+    output::line(report)?;
     Ok(())
 }
 
@@ -116,13 +116,13 @@ fn provenance(session: &Session) -> serde_json::Value {
     })
 }
 
-fn print_table(session: &Session, texts: &[Text], ranking: &ctmatch::rank::Ranking) {
-    println!("{:>4}  {:>8}  {:>8}  {:>6}  id", "rank", "cosine", "margin", "share");
+fn print_table(session: &Session, texts: &[Text], ranking: &ctmatch::rank::Ranking) -> Result<()> {
+    output::line(format_args!("{:>4}  {:>8}  {:>8}  {:>6}  id", "rank", "cosine", "margin", "share"))?;
     for row in &ranking.rows {
         let margin = row.margin_to_next.map_or_else(String::new, |margin| format!("{margin:.4}"));
         let (rank, cosine, share) = (row.rank, row.cosine, row.share);
-        println!("{rank:>4}  {cosine:>8.4}  {margin:>8}  {share:>6.3}  {}", texts[row.index].id);
+        output::line(format_args!("{rank:>4}  {cosine:>8.4}  {margin:>8}  {share:>6.3}  {}", texts[row.index].id))?;
     }
     let manifest = session.manifest();
-    println!("Research use only. Not a medical device. Model weights: {}.", manifest.license);
+    output::line(format_args!("Research use only. Not a medical device. Model weights: {}.", manifest.license))
 }

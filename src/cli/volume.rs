@@ -6,8 +6,10 @@ use super::output;
 use anyhow::Context;
 use anyhow::Result;
 use ctmatch::volume::Action;
+use ctmatch::volume::Cleaner;
 use ctmatch::volume::Finding;
 use ctmatch::volume::Lang;
+use ctmatch::volume::Limits;
 use ctmatch::volume::OrientationMode;
 use ctmatch::volume::ReadOptions;
 use ctmatch::volume::Reader;
@@ -56,21 +58,39 @@ pub(crate) fn read(path: &Path, arguments: &ReadArguments, global: &Global) -> R
     if let Some(image) = image_half(path) {
         return Ok(ctmatch::volume::read_pair(&files::read(path)?, &files::read(&image)?, &options)?);
     }
-    let mut file = std::fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let bar = output::bar(global, "read", true);
-    bar.set_length(file.metadata().map_or(0, |m| m.len()));
     let mut reader = Reader::new(options);
+    chunks(path, "read", global, &mut |chunk| Ok(reader.push(chunk)?))?;
+    Ok(reader.finish()?)
+}
+
+/// The clean copy of a volume's file, or of both files of a pair.
+pub(crate) fn clean_copy(path: &Path, global: &Global) -> Result<Vec<u8>> {
+    let (image, mut cleaner) = match image_half(path) {
+        Some(image) => (image, Cleaner::for_pair(&files::read(path)?, Limits::default())?),
+        None => (path.to_owned(), Cleaner::new(Limits::default())),
+    };
+    let mut copy = Vec::new();
+    chunks(&image, "clean", global, &mut |chunk| Ok(cleaner.push(chunk, &mut copy)?))?;
+    cleaner.finish(&mut copy)?;
+    Ok(copy)
+}
+
+/// Hands a file to `take`, 1 MiB at a time, with progress.
+fn chunks(path: &Path, what: &'static str, global: &Global, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    let mut file = std::fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bar = output::bar(global, what, true);
+    bar.set_length(file.metadata().map_or(0, |m| m.len()));
     let mut chunk = vec![0; 1 << 20];
     loop {
         let n = file.read(&mut chunk).with_context(|| format!("cannot read {}", path.display()))?;
         if n == 0 {
             break;
         }
-        reader.push(&chunk[..n])?;
+        take(&chunk[..n])?;
         bar.inc(n as u64);
     }
     bar.finish_and_clear();
-    Ok(reader.finish()?)
+    Ok(())
 }
 
 /// The `.img` beside a `.hdr`.

@@ -53,7 +53,7 @@ impl Heads {
         latent
     }
 
-    /// Projection of the [CLS] states, unit length.
+    /// Projection of the `[CLS]` states, unit length.
     ///
     /// # Shape
     /// - `cls`: `[batch, hidden]`; returns `[batch, latent]`

@@ -18,6 +18,8 @@ pub enum Part {
     Trunk,
     /// flatten-then-project matrix
     Projection,
+    /// word and position embeddings of the text tower
+    Embeddings,
     /// text tower and its projection
     Text,
 }
@@ -59,6 +61,7 @@ impl TensorSpec {
         match self.part {
             Part::Trunk => precision.trunk,
             Part::Projection => precision.projection,
+            Part::Embeddings => precision.embeddings,
             Part::Text => precision.text,
         }
     }
@@ -239,11 +242,11 @@ fn text(manifest: &Manifest, list: &mut List) {
     for (block, first) in (0..t.vocab_size).step_by(step).enumerate() {
         let rows = step.min(t.vocab_size - first);
         let origin = Origin::Rows(format!("{embeddings}.word_embeddings.weight"), first);
-        list.add(format!("text.embeddings.word.{block}"), &[rows, h], Part::Text, true, origin);
+        list.add(format!("text.embeddings.word.{block}"), &[rows, h], Part::Embeddings, true, origin);
     }
     let positions = [t.max_position_embeddings, h];
     let key = format!("{embeddings}.position_embeddings.weight");
-    list.matrix("text.embeddings.position".into(), positions, Part::Text, key);
+    list.matrix("text.embeddings.position".into(), positions, Part::Embeddings, key);
     let token_type = Origin::Rows(format!("{embeddings}.token_type_embeddings.weight"), 0);
     list.add("text.embeddings.token_type".into(), &[1, h], Part::Text, false, token_type);
     list.norm("text.embeddings.norm", h, Part::Text, &format!("{embeddings}.LayerNorm"));

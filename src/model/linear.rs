@@ -12,8 +12,8 @@ use std::ops::Range;
 pub enum Matrix {
     /// f32
     Dense(Tensor<2>),
-    /// int8 with scales
-    Int8(QuantizedMatrix),
+    /// int8 or int4 with scales
+    Quantized(QuantizedMatrix),
 }
 
 impl Matrix {
@@ -21,7 +21,7 @@ impl Matrix {
     pub fn dims(&self) -> [usize; 2] {
         match self {
             Matrix::Dense(tensor) => tensor.dims(),
-            Matrix::Int8(matrix) => matrix.dims(),
+            Matrix::Quantized(matrix) => matrix.dims(),
         }
     }
 
@@ -29,7 +29,7 @@ impl Matrix {
     pub fn dense(&self) -> Tensor<2> {
         match self {
             Matrix::Dense(tensor) => tensor.clone(),
-            Matrix::Int8(matrix) => matrix.dense(),
+            Matrix::Quantized(matrix) => matrix.dense(),
         }
     }
 
@@ -37,7 +37,7 @@ impl Matrix {
     pub fn rows(&self, range: Range<usize>) -> Tensor<2> {
         match self {
             Matrix::Dense(tensor) => tensor.clone().slice_dim(0, range),
-            Matrix::Int8(matrix) => matrix.rows(range),
+            Matrix::Quantized(matrix) => matrix.rows(range),
         }
     }
 
@@ -45,7 +45,7 @@ impl Matrix {
     pub fn select(&self, indices: Tensor<1, Int>) -> Tensor<2> {
         match self {
             Matrix::Dense(tensor) => tensor.clone().select(0, indices),
-            Matrix::Int8(matrix) => matrix.select(indices),
+            Matrix::Quantized(matrix) => matrix.select(indices),
         }
     }
 }

@@ -66,13 +66,17 @@ fn stored_parts(spec: &TensorSpec, storage: Storage) -> Vec<(String, Expected)> 
     match storage {
         Storage::F32 => plain(Dtype::F32),
         Storage::F16 => plain(Dtype::F16),
-        Storage::Int8 { group } => {
-            let (rows, columns) = (spec.shape[0], spec.shape[1]);
-            let groups = columns / weights::group_len(columns, group);
-            vec![
-                (format!("{}.q", spec.name), Expected { dtype: Dtype::U32, shape: vec![rows, columns.div_ceil(4)] }),
-                (format!("{}.scale", spec.name), Expected { dtype: Dtype::F16, shape: vec![rows, groups] }),
-            ]
+        Storage::Int8 { .. } | Storage::Int4 { .. } => {
+            let rows = spec.shape[0];
+            let layout = storage.quantized(spec.shape[1]).expect("this storage is quantized");
+            let part = |suffix: &str, dtype, columns| {
+                (format!("{}.{suffix}", spec.name), Expected { dtype, shape: vec![rows, columns] })
+            };
+            let mut parts = vec![part("q", Dtype::U32, layout.words), part("scale", Dtype::F16, layout.groups)];
+            if layout.offset {
+                parts.push(part("zero", Dtype::F16, layout.groups));
+            }
+            parts
         }
     }
 }
@@ -197,10 +201,14 @@ impl Parts {
         if self.uploaded.contains_key(name) {
             return Matrix::Dense(self.float(name).reshape([rows, columns]));
         }
-        let q = self.words(&format!("{name}.q")).reshape([rows, columns.div_ceil(4)]);
+        let q = self.words(&format!("{name}.q"));
+        let words = q.dims()[0] / rows;
         let scale = self.float(&format!("{name}.scale"));
         let groups = scale.dims()[0] / rows;
-        Matrix::Int8(QuantizedMatrix::new(q, scale.reshape([rows, groups]), columns))
+        let zero_name = format!("{name}.zero");
+        let zero = self.uploaded.contains_key(&zero_name).then(|| self.float(&zero_name).reshape([rows, groups]));
+        let (q, scale) = (q.reshape([rows, words]), scale.reshape([rows, groups]));
+        Matrix::Quantized(QuantizedMatrix::new(q, scale, zero, columns))
     }
 
     fn linear(&mut self, name: &str) -> Linear {
@@ -316,14 +324,18 @@ fn text(manifest: &Manifest, parts: &mut Parts) -> TextTower {
 
 /// One matrix from blocks of its rows, all stored alike.
 fn join(blocks: Vec<Matrix>) -> Matrix {
-    let (mut dense, mut int8) = (Vec::new(), Vec::new());
+    let (mut dense, mut quantized) = (Vec::new(), Vec::new());
     for block in blocks {
         match block {
             Matrix::Dense(tensor) => dense.push(tensor),
-            Matrix::Int8(matrix) => int8.push(matrix),
+            Matrix::Quantized(matrix) => quantized.push(matrix),
         }
     }
-    if int8.is_empty() { Matrix::Dense(Tensor::cat(dense, 0)) } else { Matrix::Int8(QuantizedMatrix::cat(int8)) }
+    if quantized.is_empty() {
+        Matrix::Dense(Tensor::cat(dense, 0))
+    } else {
+        Matrix::Quantized(QuantizedMatrix::cat(quantized))
+    }
 }
 
 fn heads(manifest: &Manifest, parts: &mut Parts) -> Heads {

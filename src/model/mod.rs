@@ -1,6 +1,6 @@
 //! The dual encoder: CTViT image tower, BERT text tower, two projections (CTCLIP.md 3 to 5).
 //!
-//! One implementation; whether a matrix is dense or quantized is a property of [`linear::Linear`]. Nothing here knows files,
+//! One implementation; whether a matrix is dense or quantized is a property of `linear::Linear`. Nothing here knows files,
 //! the browser, or where weights come from.
 
 mod attention;

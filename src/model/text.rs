@@ -1,4 +1,4 @@
-//! The text tower: BERT, of which the last hidden state of [CLS] is used (CTCLIP.md 5).
+//! The text tower: BERT, of which the last hidden state of `[CLS]` is used (CTCLIP.md 5).
 
 use super::linear::Linear;
 use super::linear::Matrix;
@@ -86,7 +86,7 @@ impl TextTower {
         x
     }
 
-    /// The state of [CLS], `[batch, hidden]`.
+    /// The state of `[CLS]`, `[batch, hidden]`.
     pub fn cls(&self, x: Tensor<3>, stages: &mut Stages) -> Tensor<2> {
         let [batch, _, hidden] = x.dims();
         let cls = x.slice_dim(1, 0..1).reshape([batch, hidden]);

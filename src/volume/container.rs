@@ -86,6 +86,71 @@ pub fn sniff(bytes: &[u8]) -> Result<Kind> {
     Ok(Kind { version, endian, pair })
 }
 
+/// The bytes of a file, unpacked when they are gzip; fed in chunks of any size.
+pub(crate) enum Unpacker {
+    /// fewer than two bytes so far
+    Start(Option<u8>),
+    Gzip(Box<Gunzip>),
+    Plain,
+}
+
+impl Unpacker {
+    /// Hands the content of a chunk to `sink`.
+    ///
+    /// # Errors
+    /// As [`Gunzip::push`].
+    pub fn push(&mut self, bytes: &[u8], sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        if let Unpacker::Start(first) = self {
+            let first = match (*first, bytes) {
+                (_, []) => return Ok(()),
+                (None, [byte]) => {
+                    *self = Unpacker::Start(Some(*byte));
+                    return Ok(());
+                }
+                (first, _) => first,
+            };
+            let start: Vec<u8> = first.iter().chain(bytes).copied().take(2).collect();
+            *self = if is_gzip(&start) { Unpacker::Gzip(Box::default()) } else { Unpacker::Plain };
+            self.push(first.as_slice(), sink)?;
+        }
+        match self {
+            Unpacker::Gzip(gunzip) => gunzip.push(bytes, sink),
+            _ => sink(bytes),
+        }
+    }
+
+    /// Ends the file; `None` when it is not gzip.
+    ///
+    /// # Errors
+    /// As [`Gunzip::finish`].
+    pub fn finish(self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<Option<GzipEnd>> {
+        match self {
+            Unpacker::Start(first) => sink(first.as_slice()).map(|()| None),
+            Unpacker::Gzip(gunzip) => gunzip.finish().map(Some),
+            Unpacker::Plain => Ok(None),
+        }
+    }
+}
+
+/// The content of a whole file of at most `most` bytes.
+///
+/// # Errors
+/// [`Error::TooBig`]; as [`Gunzip::push`] and [`Gunzip::finish`].
+pub(crate) fn unpack(bytes: &[u8], most: u64) -> Result<Vec<u8>> {
+    let mut plain = Vec::new();
+    let mut take = |chunk: &[u8]| {
+        if (plain.len() + chunk.len()) as u64 > most {
+            return Err(Error::TooBig { size: "more header bytes".into(), limit: format!("{most} bytes") });
+        }
+        plain.extend_from_slice(chunk);
+        Ok(())
+    };
+    let mut unpacker = Unpacker::Start(None);
+    unpacker.push(bytes, &mut take)?;
+    unpacker.finish(&mut take)?;
+    Ok(plain)
+}
+
 /// Where a gzip stream stands (RFC 1952); numbers count bytes seen of the field.
 enum State {
     Fixed(usize),

@@ -7,24 +7,31 @@
 pub mod assess;
 mod body;
 mod chest;
+pub mod clean;
 pub mod container;
 mod convert;
+mod extension;
 mod geometry;
 pub mod grid;
 pub mod header;
 pub mod messages;
 pub mod metadata;
+mod names;
 pub mod orientation;
+mod patterns;
 pub mod preprocess;
+pub mod privacy;
 pub mod read;
 pub mod slice;
 pub mod write;
 
 pub use assess::{Assessment, Histogram, assess, require_accepted};
+pub use clean::{Cleaner, clean_copy, clean_file, clean_pair};
 pub use grid::GridMap;
 pub use messages::Lang;
 pub use orientation::Orientation;
 pub use preprocess::{ClipOrder, PreprocessConfig, Preprocessor};
+pub use privacy::{Hint, Identifier, Place, identifiers, identifiers_in_sidecar, text_hints};
 pub use read::{Reader, read, read_pair};
 pub use slice::{Plane, Slice, model_slice, slice};
 pub use write::Image;
@@ -179,7 +186,7 @@ pub struct ReadOptions {
 }
 
 /// What a volume was made from, for the run record and the identifier check.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Clone, PartialEq, Default)]
 pub struct Source {
     /// 1 or 2; 0 for a volume that was not read from a file
     pub nifti_version: u8,
@@ -205,6 +212,26 @@ pub struct Source {
     pub gzip_text: Vec<u8>,
     /// the first 64 KiB after the voxels. May identify a person
     pub trailing: Vec<u8>,
+}
+
+/// Of the bytes that may identify a person, only how many there are.
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source")
+            .field("nifti_version", &self.nifti_version)
+            .field("datatype", &self.datatype)
+            .field("big_endian", &self.big_endian)
+            .field("gzip", &self.gzip)
+            .field("scaling", &self.scaling)
+            .field("pending_scaling", &self.pending_scaling)
+            .field("non_finite", &self.non_finite)
+            .field("saturated", &self.saturated)
+            .field("max_rounding_hu", &self.max_rounding_hu)
+            .field("preamble_bytes", &self.preamble.len())
+            .field("gzip_text_bytes", &self.gzip_text.len())
+            .field("trailing_bytes", &self.trailing.len())
+            .finish()
+    }
 }
 
 /// A CT volume in whole Hounsfield units, seen in LPS order.

@@ -186,8 +186,22 @@ const KEYS: &[(&str, Word, &str)] = &[
 const REPORT_KEYS: [(&str, &str); 3] = [("name", "Name"), ("id", "ID"), ("hospital", "Hospital")];
 
 const CHINESE_KEYS: [&str; 16] = [
-    "住院号", "门诊号", "病历号", "病案号", "检查号", "影像号", "登记号", "就诊号", "身份证", "手机", "电话",
-    "联系方式", "出生日期", "床号", "住址", "患者ID",
+    "住院号",
+    "门诊号",
+    "病历号",
+    "病案号",
+    "检查号",
+    "影像号",
+    "登记号",
+    "就诊号",
+    "身份证",
+    "手机",
+    "电话",
+    "联系方式",
+    "出生日期",
+    "床号",
+    "住址",
+    "患者ID",
 ];
 
 /// What DICOM says of the patient's place in the scanner.

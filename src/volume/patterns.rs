@@ -269,8 +269,10 @@ const MONTHS: [&str; 12] = [
 fn month(text: &str) -> Option<&str> {
     let length = run(text, |c| c.is_ascii_alphabetic());
     let word = text[..length].to_ascii_lowercase();
-    let known = |full: &&str| word == **full || ((length == 3 || length == 4) && full.starts_with(&word));
-    MONTHS.iter().find(known)?;
+    let known = MONTHS.iter().any(|full| word == *full || ((length == 3 || length == 4) && full.starts_with(&word)));
+    if !known {
+        return None;
+    }
     Some(text[length..].trim_start_matches(['.', ',', ' ', '-', '/']))
 }
 
@@ -329,7 +331,8 @@ fn user_at_host(before: &str, rest: &str) -> Option<(usize, bool)> {
     let host = host[..run(host, |c| c.is_ascii_alphanumeric() || ".-".contains(c))].trim_end_matches(['.', '-']);
     let top = host.rsplit_once('.').map(|(_, top)| top);
     let domain = top.is_some_and(|top| top.len() >= 2 && top.bytes().all(|b| b.is_ascii_alphabetic()));
-    (host.len() >= 2 && host.starts_with(|c: char| c.is_ascii_alphanumeric())).then_some((user + 1 + host.len(), domain))
+    (host.len() >= 2 && host.starts_with(|c: char| c.is_ascii_alphanumeric()))
+        .then_some((user + 1 + host.len(), domain))
 }
 
 fn email(before: &str, rest: &str) -> Option<usize> {
@@ -349,7 +352,8 @@ fn path(before: &str, rest: &str) -> Option<usize> {
     let inner = rest.trim_start_matches(['/', '\\']);
     let lead = rest.len() - inner.len();
     let folder = ["home", "users", "documents and settings"].iter().find_map(|home| {
-        let after = inner.get(..home.len()).filter(|start| start.eq_ignore_ascii_case(home)).map(|s| &inner[s.len()..])?;
+        let after =
+            inner.get(..home.len()).filter(|start| start.eq_ignore_ascii_case(home)).map(|s| &inner[s.len()..])?;
         Some(after.trim_start_matches(['/', '\\'])).filter(|user| user.len() < after.len())
     });
     let share = || (rest.starts_with("\\\\") && lead == 2 && inner.contains('\\')).then_some(inner);

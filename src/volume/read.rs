@@ -15,18 +15,19 @@ use crate::volume::Volume;
 use crate::volume::body::Body;
 use crate::volume::body::Plan;
 use crate::volume::body::Scaling;
-use crate::volume::container::Endian;
 use crate::volume::container::Gunzip;
 use crate::volume::container::NIFTI2_BYTES;
 use crate::volume::container::SNIFF_BYTES;
 use crate::volume::container::is_gzip;
 use crate::volume::container::sniff;
+use crate::volume::container::unpack;
+use crate::volume::extension::extensions;
 use crate::volume::geometry::Geometry;
 use crate::volume::header::Header;
 
 /// Unpacked bytes allowed per byte of [`crate::volume::Limits::file_bytes`]: room for f64 voxels and a few frames, and
 /// an end for bombs.
-const UNPACKED_FACTOR: u64 = 4;
+pub(crate) const UNPACKED_FACTOR: u64 = 4;
 
 /// Reads a whole file.
 ///
@@ -89,21 +90,7 @@ impl Reader {
     /// # Errors
     /// Those of the header; [`Error::InvalidArgument`] when the header belongs to a single file.
     pub fn for_pair(header: &[u8], options: ReadOptions) -> Result<Self> {
-        let mut plain = Vec::new();
-        if is_gzip(header) {
-            let most = SNIFF_BYTES as u64 + options.limits.header_bytes;
-            let mut gunzip = Gunzip::new();
-            gunzip.push(header, &mut |bytes| {
-                if (plain.len() + bytes.len()) as u64 > most {
-                    return Err(too_big("more header bytes", most));
-                }
-                plain.extend_from_slice(bytes);
-                Ok(())
-            })?;
-            gunzip.finish()?;
-        } else {
-            plain.extend_from_slice(header);
-        }
+        let plain = unpack(header, SNIFF_BYTES as u64 + options.limits.header_bytes)?;
         let kind = sniff(&plain)?;
         if !kind.pair {
             return Err(Error::InvalidArgument("expected a header of kind ni1 or ni2, found a single file".into()));
@@ -148,6 +135,11 @@ impl Reader {
             Outer::Gzip(gunzip) => gunzip.push(bytes, &mut |plain| inner.push(plain)),
             _ => inner.push(bytes),
         }
+    }
+
+    /// The bytes before the voxels once they are all there, for [`crate::volume::privacy::identifiers_in_preamble`].
+    pub fn preamble(&self) -> Option<&[u8]> {
+        self.inner.body.is_some().then_some(self.inner.head.as_slice())
     }
 
     /// Ends the file and makes the volume.
@@ -228,7 +220,7 @@ impl Inner {
         let geometry = Geometry::new(&header, &self.options)?;
         let mut findings = header.findings.clone();
         findings.extend(geometry.findings.iter().cloned());
-        if !extensions_are_sound(&self.head, &header) {
+        if !extensions(&self.head, header.kind).sound {
             findings.push(Finding::new("W_EXT", Action::Note));
         }
         let budget = self.options.limits.file_bytes.saturating_mul(if self.gzip { UNPACKED_FACTOR } else { 1 });
@@ -288,26 +280,4 @@ fn choose_scaling(header: &Header, options: &ReadOptions) -> Result<Scaling> {
             Ok(Scaling { applied: own, pending: (in_header != pair).then_some(pair) })
         }
     }
-}
-
-/// Whether the extension list between header and voxels is well formed; a missing list is.
-fn extensions_are_sound(head: &[u8], header: &Header) -> bool {
-    let start = header.kind.header_bytes();
-    let Some(extender) = head.get(start..start + 4) else { return true };
-    if extender[0] == 0 {
-        return true;
-    }
-    let mut rest = &head[start + 4..];
-    while !rest.is_empty() {
-        let Some(size) = rest.get(..4).and_then(|b| <[u8; 4]>::try_from(b).ok()) else { return false };
-        let size = match header.kind.endian {
-            Endian::Little => i32::from_le_bytes(size),
-            Endian::Big => i32::from_be_bytes(size),
-        };
-        match usize::try_from(size) {
-            Ok(size) if size >= 8 && size % 16 == 0 && size <= rest.len() => rest = &rest[size..],
-            _ => return false,
-        }
-    }
-    true
 }

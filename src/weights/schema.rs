@@ -112,35 +112,76 @@ pub enum Storage {
         /// largest group length; a row's groups have the greatest common divisor of this and the row length
         group: usize,
     },
+    /// unsigned 4-bit integers, eight to a word, with one f16 scale and one f16 offset per group along the input axis
+    Int4 {
+        /// as for int8
+        group: usize,
+    },
 }
 
-/// Storage of the three parts of a model (DESIGN.md 3).
+impl Storage {
+    /// Bits and groups of a quantized row of this many columns; `None` for floats.
+    pub fn quantized(self, columns: usize) -> Option<Quantized> {
+        let (bits, group) = match self {
+            Storage::F32 | Storage::F16 => return None,
+            Storage::Int8 { group } => (8, group),
+            Storage::Int4 { group } => (4, group),
+        };
+        let group = super::group_len(columns, group);
+        Some(Quantized { group, groups: columns / group, words: columns.div_ceil(32 / bits), offset: bits == 4 })
+    }
+}
+
+/// Layout of one row of a quantized matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quantized {
+    /// columns that share a scale
+    pub group: usize,
+    /// groups of the row
+    pub groups: usize,
+    /// u32 words of the row
+    pub words: usize,
+    /// whether groups have an offset beside the scale
+    pub offset: bool,
+}
+
+/// Storage of the parts of a model (DESIGN.md 3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Precision {
     /// image tower with its codebook
     pub trunk: Storage,
     /// the flatten-then-project matrix of the image side
     pub projection: Storage,
+    /// embeddings of the text tower
+    pub embeddings: Storage,
     /// text tower with its projection
     pub text: Storage,
 }
 
 impl Precision {
-    /// The preset of that name: `f32`, `f16` or `q8`.
+    /// The preset of that name: `f32`, `f16`, `q8` or `q4`.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for another name.
     pub fn preset(name: &str) -> Result<Self> {
-        let uniform = |storage| Self { trunk: storage, projection: storage, text: storage };
+        let uniform = |storage| Self { trunk: storage, projection: storage, embeddings: storage, text: storage };
         match name {
             "f32" => Ok(uniform(Storage::F32)),
             "f16" => Ok(uniform(Storage::F16)),
             "q8" => Ok(Self {
                 trunk: Storage::F16,
                 projection: Storage::Int8 { group: 128 },
+                embeddings: Storage::Int8 { group: 64 },
                 text: Storage::Int8 { group: 64 },
             }),
-            other => Err(Error::InvalidArgument(format!("weights must be f32, f16 or q8, found `{other}`"))),
+            "q4" => Ok(Self {
+                // Quantized trunk weights flip codebook indices (MODELS.md 6.2b).
+                trunk: Storage::F16,
+                projection: Storage::Int4 { group: 32 },
+                embeddings: Storage::Int8 { group: 64 },
+                text: Storage::Int4 { group: 32 },
+            }),
+            other => Err(Error::InvalidArgument(format!("weights must be f32, f16, q8 or q4, found `{other}`"))),
         }
     }
 }

@@ -18,8 +18,10 @@ mod orientation;
 mod parity;
 #[path = "../parity/mod.rs"]
 mod parity_body;
+mod privacy;
 mod quantize;
 mod rank;
 mod reports;
+mod speed;
 mod synthetic;
 mod tokenizer;

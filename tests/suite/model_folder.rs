@@ -41,7 +41,7 @@ fn open(preset: &str, device: &Device) -> Session {
 
 /// The smallest cosine with f32 that a preset may have on the tiny model, whose random weights are the worst case: a smoothed
 /// trained codebook flips fewer codes (CTCLIP.md 9).
-const PRESETS: [(&str, f64); 2] = [("f16", 0.9999), ("q8", 0.995)];
+const PRESETS: [(&str, f64); 3] = [("f16", 0.9999), ("q8", 0.995), ("q4", 0.98)];
 
 #[test]
 fn presets_stay_close_to_f32_and_devices_agree() {
@@ -63,25 +63,41 @@ fn presets_stay_close_to_f32_and_devices_agree() {
 }
 
 #[test]
-fn the_quantized_kernel_equals_its_scalar_twin() {
+fn the_quantized_kernels_equal_their_scalar_twins() {
     use burn::tensor::Tensor;
     use burn::tensor::TensorData;
-    // 6 columns leave two lanes of the second word empty.
-    for (rows, columns, group) in [(5, 8, 4), (3, 6, 3), (4, 128, 64)] {
+    let floats = |values: &[half::f16]| -> Vec<f32> { values.iter().map(|value| value.to_f32()).collect() };
+    let bits = |words: Vec<u32>| -> Vec<i32> { words.iter().map(|&word| word as i32).collect() };
+    // 6 and 12 columns leave lanes of the last word empty.
+    for (rows, columns, group) in [(5, 8, 4), (3, 6, 3), (4, 12, 4), (4, 128, 64), (3, 64, 32)] {
         let values: Vec<f32> = (0..rows * columns).map(|i| ((i * 37 % 101) as f32 - 50.0) / 17.0).collect();
-        let quantized = quantize::quantize_q8(&values, group).unwrap();
-        let twin = quantize::dequantize_q8(&quantized);
-        let words = quantize::pack_q8(&quantized.q, columns).unwrap();
-        let words: Vec<i32> = words.iter().map(|&word| word as i32).collect();
-        let scale: Vec<f32> = quantized.scale.iter().map(|scale| scale.to_f32()).collect();
-        for device in [Device::cpu(), gpu::device()] {
-            let q = Tensor::from_data(TensorData::new(words.clone(), [rows, columns.div_ceil(4)]), device.tensors());
-            let scale = TensorData::new(scale.clone(), [rows, columns / group]);
-            let matrix = QuantizedMatrix::new(q, Tensor::from_data(scale, device.tensors()), columns);
-            let dense: Vec<f32> = matrix.dense().into_data().try_into_vec().unwrap();
-            assert_eq!(dense, twin, "{rows}x{columns} on {}", device.info().adapter);
-            let some: Vec<f32> = matrix.rows(1..3).into_data().try_into_vec().unwrap();
-            assert_eq!(some, twin[columns..3 * columns]);
+        let (q8, q4) = (quantize::quantize_q8(&values, group).unwrap(), quantize::quantize_q4(&values, group).unwrap());
+        let cases = [
+            (bits(quantize::pack_q8(&q8.q, columns).unwrap()), floats(&q8.scale), None, quantize::dequantize_q8(&q8)),
+            (
+                bits(quantize::pack_q4(&q4.q, columns).unwrap()),
+                floats(&q4.scale),
+                Some(floats(&q4.zero)),
+                quantize::dequantize_q4(&q4),
+            ),
+        ];
+        for (words, scale, zero, twin) in cases {
+            for device in [Device::cpu(), gpu::device()] {
+                let on_device = |values: &Vec<f32>| -> Tensor<2> {
+                    Tensor::from_data(TensorData::new(values.clone(), [rows, columns / group]), device.tensors())
+                };
+                let q = TensorData::new(words.clone(), [rows, words.len() / rows]);
+                let q = Tensor::from_data(q, device.tensors());
+                let matrix = QuantizedMatrix::new(q, on_device(&scale), zero.as_ref().map(on_device), columns);
+                let read = |tensor: Tensor<2>| -> Vec<f32> { tensor.into_data().try_into_vec().unwrap() };
+                let close = |found: Vec<f32>, twin: &[f32]| {
+                    // A fused multiply-add rounds once where the twin rounds once too, after an exact product.
+                    let worst = found.iter().zip(twin).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                    assert!(found.len() == twin.len() && worst <= 1e-6, "{rows}x{columns}: {worst}");
+                };
+                close(read(matrix.dense()), &twin);
+                close(read(matrix.rows(1..3)), &twin[columns..3 * columns]);
+            }
         }
     }
 }

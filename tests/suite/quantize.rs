@@ -2,8 +2,11 @@
 
 use ctmatch::Error;
 use ctmatch::weights::quantize::Q8;
+use ctmatch::weights::quantize::dequantize_q4;
 use ctmatch::weights::quantize::dequantize_q8;
+use ctmatch::weights::quantize::pack_q4;
 use ctmatch::weights::quantize::pack_q8;
+use ctmatch::weights::quantize::quantize_q4;
 use ctmatch::weights::quantize::quantize_q8;
 use ctmatch::weights::quantize::to_f16;
 use ctmatch::weights::quantize::unpack_q8;
@@ -65,6 +68,45 @@ fn the_error_is_at_most_half_a_scale() {
         wrong.extend(violations(&extreme, &quantize_q8(&extreme, 2).unwrap()));
     }
     assert!(wrong.is_empty(), "{} violations, first {}", wrong.len(), wrong[0]);
+}
+
+#[test]
+fn the_error_of_int4_is_at_most_half_a_scale() {
+    let mut random = Random(3);
+    let mut wrong = Vec::new();
+    let mut check = |values: &[f32], group: usize| {
+        let matrix = quantize_q4(values, group).unwrap();
+        for (i, (&x, &y)) in values.iter().zip(&dequantize_q4(&matrix)).enumerate() {
+            let scale = f64::from(matrix.scale[i / group].to_f32());
+            let zero = f64::from(matrix.zero[i / group].to_f32());
+            // The sum of offset and product is rounded once, to f32.
+            let slack = (f64::from(x.abs()) + zero.abs() + 16.0 * scale) * f64::from(f32::EPSILON);
+            if (f64::from(x) - f64::from(y)).abs() > scale / 2.0 + slack {
+                wrong.push(format!("{x:e} became {y:e} with scale {scale:e}"));
+            }
+        }
+    };
+    for exponent in -149..16 {
+        for group in [1, 2, 7, 32] {
+            let (size, shift) = (2f32.powi(exponent), random.signed());
+            let values: Vec<f32> = (0..3 * group).map(|_| (random.signed() + shift) * size * 0.5).collect();
+            check(&values, group);
+        }
+    }
+    check(&[65504.0, -65504.0], 2);
+    check(&[f32::from_bits(1), 0.0], 2);
+    check(&[-f32::from_bits(1), 0.0], 2);
+    check(&[3.0, 3.0], 2);
+    assert!(wrong.is_empty(), "{} violations, first {}", wrong.len(), wrong[0]);
+    let beyond = quantize_q4(&[70000.0], 1).unwrap_err().to_string();
+    assert_eq!(beyond, "checkpoint: a weight of magnitude 7e4 is beyond f16: use f32");
+}
+
+#[test]
+fn int4_words_hold_eight_lanes_and_rows_are_padded() {
+    assert_eq!(pack_q4(&[1, 2, 3, 4, 5, 6, 7, 8, 15], 9).unwrap(), [0x8765_4321, 0xf]);
+    assert_eq!(pack_q4(&[9; 6], 3).unwrap(), [0x999; 2]);
+    assert_eq!(pack_q4(&[0; 3], 2).unwrap_err().to_string(), "invalid argument: 3 levels are not rows of 2");
 }
 
 #[test]
