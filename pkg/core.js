@@ -3,7 +3,7 @@
 
 import init, { Cleaner, Engine, VolumeReader, parseReports, privacyNotices, readPair, reportText, textHints, version } from './wasm/ctmatch.js';
 import { CtmatchError } from './error.js';
-import { modelFiles, request } from './weights.js';
+import { ModelCache, modelFiles, request, sha256 } from './weights.js';
 
 export { CtmatchError };
 
@@ -267,14 +267,6 @@ function publicError(error, signal) {
   return new CtmatchError(error.code, error.message, { retryable: error.retryable, detail: error.detail });
 }
 
-/** @param {string} text */
-async function sha256(text) {
-  // Absent outside secure contexts (https, localhost); the session's `degraded` says so.
-  if (!globalThis.crypto?.subtle) return '';
-  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text)));
-  return Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('');
-}
-
 /** @implements {PublicSession} */
 class Session {
   #options;
@@ -313,6 +305,9 @@ class Session {
   constructor(options) {
     this.#options = options;
     this.#network = { policy: options.network ?? 'same-origin', urls: /** @type {string[]} */ ([]) };
+    this.#cache = new ModelCache(options.cache ?? 'opfs', (note) => {
+      if (!this.#degraded.includes(note)) this.#degraded.push(note);
+    });
     /** @type {Promise<Loss>} */
     this.lost = new Promise((resolve) => { this.#lose = resolve; });
     if (!globalThis.crypto?.subtle) this.#degraded.push('insecure context: report texts are not hashed');
@@ -320,6 +315,7 @@ class Session {
   }
 
   #network;
+  #cache;
 
   get info() {
     const { backend, adapter, software } = this.#device ?? {};
@@ -395,16 +391,23 @@ class Session {
     const { wasmUrl, baseUrl } = this.#options;
     const url = wasmUrl ? new URL(wasmUrl, baseUrl ?? location.href) : new URL('./wasm/ctmatch_bg.wasm', import.meta.url);
     await this.#call(async (either) => {
-      const response = await request(url, this.#network, either);
+      const kept = this.#network.policy === 'offline' ? await this.#cache.recall(url) : undefined;
+      const response = kept ? new Response(kept, { headers: { 'content-type': 'application/wasm', 'content-length': String(kept.length) } })
+        : await request(url, this.#network, either);
+      const source = kept ? 'cache' : 'network';
+      // For a later `offline` session, beside the compiler.
+      const copy = kept || !this.#cache.remembers ? undefined : response.clone().arrayBuffer().then((bytes) => new Uint8Array(bytes));
+      const stored = copy && this.#cache.remember(url, copy).catch(() => {});
       // Of an encoded response the header counts compressed bytes.
       const length = response.headers.has('content-encoding') ? 0 : Number(response.headers.get('content-length'));
       const totalBytes = length || undefined;
-      onProgress?.({ phase: 'wasm', loadedBytes: 0, totalBytes, source: 'network' });
+      onProgress?.({ phase: 'wasm', loadedBytes: 0, totalBytes, source });
       const module = await compile(response, either);
       either?.throwIfAborted();
       await init({ module_or_path: module });
       started = true;
-      onProgress?.({ phase: 'wasm', loadedBytes: length, totalBytes, source: 'network' });
+      await stored;
+      onProgress?.({ phase: 'wasm', loadedBytes: length, totalBytes, source });
     }, signal);
   }
 
@@ -471,7 +474,7 @@ class Session {
    */
   loadModel(model, { signal, onProgress } = {}) {
     return this.#queued(async (either) => {
-      const files = modelFiles(model, this.#network, this.#options.baseUrl ?? location.href);
+      const files = modelFiles(model, this.#network, this.#options.baseUrl ?? location.href, this.#cache);
       const manifest = await files.manifest(either);
       /** @type {any} */
       let parsed;
@@ -491,13 +494,14 @@ class Session {
         const all = [tokenizer, ...shards];
         const totalBytes = all.reduce((sum, file) => sum + file.bytes, 0);
         let loadedBytes = 0;
-        const onBytes = (/** @type {number} */ bytes) => {
+        const onBytes = (/** @type {number} */ bytes, /** @type {'network' | 'cache' | 'file'} */ source) => {
           loadedBytes += bytes;
-          onProgress?.({ phase: 'weights', loadedBytes, totalBytes, source: files.source });
+          onProgress?.({ phase: 'weights', loadedBytes, totalBytes, source });
         };
         for (const file of all) engine.addFile(file.path, await files.read(file, { signal: either, onBytes }));
         either?.throwIfAborted();
         this.#model = await engine.finishModel();
+        await files.complete();
         /** @type {DeviceFacts} */
         const device = engine.info();
         this.#device = device;
@@ -696,7 +700,7 @@ class Session {
         else {
           /** @type {RawText} */
           const { vector, tokens, truncated } = await engine.encodeText(text, this.#control(either, undefined));
-          entry = { vector, tokens, truncated, sha256: await sha256(text) };
+          entry = { vector, tokens, truncated, sha256: await sha256(new TextEncoder().encode(text)) };
           either?.throwIfAborted();
           this.#encoded.texts += 1;
           this.#texts.set(text, entry);
@@ -731,6 +735,10 @@ class Session {
         tieTolerance, provenance: image.provenance,
       };
     }, signal);
+  }
+
+  clearCache() {
+    return this.#queued(() => this.#cache.clear());
   }
 
   diagnostics() {

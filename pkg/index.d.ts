@@ -21,7 +21,8 @@ export declare class CtmatchError extends Error {
 }
 
 export type Progress =
-  | { phase: 'wasm' | 'weights' | 'read'; loadedBytes: number; totalBytes?: number; source: 'network' | 'file' }
+  | { phase: 'wasm' | 'weights' | 'read'; loadedBytes: number; totalBytes?: number;
+      source: 'network' | 'cache' | 'file' }
   | { phase: 'compile' | 'encode' | 'text'; done: number; total: number }
   | { phase: 'preprocess' | 'upload'; fraction: number };
 export interface CallOptions { signal?: AbortSignal; onProgress?: (p: Progress) => void }
@@ -49,7 +50,17 @@ export interface OpenOptions extends CallOptions {
   fallback?: 'error' | 'cpu';
   /** default 'auto': the first variant of the manifest that the device can run */
   variant?: string;
-  /** default 'same-origin'; 'offline' turns every request into OFFLINE_MISS; `allow` lists further origins */
+  /**
+   * Where finished files of a model from a URL are kept, by SHA-256, and unfinished ones, to be resumed. Default 'opfs': the
+   * browser's private storage for this origin, with the wasm module for 'offline'; when it is full or missing, shards pass
+   * through memory and `info.degraded` holds 'cache: quota' or 'cache: no opfs'. 'memory': until the session ends.
+   * Local files are never copied, and `navigator.storage.persist()` is left to the caller.
+   */
+  cache?: 'opfs' | 'memory' | 'none';
+  /**
+   * default 'same-origin'; 'offline' takes everything from the cache and turns every request into OFFLINE_MISS; `allow` lists
+   * further origins
+   */
   network?: 'same-origin' | 'offline' | { allow: readonly string[] };
   /** default false: a fallback adapter is SOFTWARE_ADAPTER */
   allowSoftwareAdapter?: boolean;
@@ -166,6 +177,8 @@ export interface Session extends AsyncDisposable {
   /** A text is encoded once per loaded model, however often it is given. */
   encodeReports(r: Iterable<string | Report> | Blob, o?: CallOptions): Promise<ReportSet>;
   rank(v: ImageLatent, r: ReportSet, o?: { topK?: number; signal?: AbortSignal }): Promise<Ranking>;
+  /** Removes all cached files of this origin, of other sessions too; a loaded model stays usable. */
+  clearCache(): Promise<void>;
   /** text to paste into a bug report; no file name, header or report text */
   diagnostics(): Promise<string>;
   close(): Promise<void>;

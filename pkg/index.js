@@ -244,6 +244,11 @@ class Session {
     return this.#channel.call('rank', [image, reports, { topK }], { signal });
   }
 
+  /** @type {import('./index.js').Session['clearCache']} */
+  async clearCache() {
+    await this.#channel.call('clearCache', []);
+  }
+
   /** @type {import('./index.js').Session['diagnostics']} */
   async diagnostics() {
     return this.#channel.call('diagnostics', []);

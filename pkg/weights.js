@@ -1,14 +1,17 @@
-// Bytes of model files, from URLs under a network policy or from local files. Hashes are checked where the bytes
-// are used (`Engine.addFile`); here only sizes are.
+// Bytes of model files: from URLs under a network policy through a cache, or from local files. One shard is held at a
+// time, never the model.
 
 import { CtmatchError } from './error.js';
 
 /**
  * @typedef {import('./index.js').Shard} Shard
+ * @typedef {'network' | 'cache' | 'file'} Source
+ * @typedef {Uint8Array<ArrayBuffer>} Bytes
  * @typedef {{ policy: NonNullable<import('./index.js').OpenOptions['network']>, urls: string[] }} Network
- * @typedef {{ signal?: AbortSignal, onBytes?: (bytes: number) => void }} ReadControl
- * @typedef {{ source: 'network' | 'file', manifest(signal?: AbortSignal): Promise<string>,
- *   read(file: Shard, control: ReadControl): Promise<Uint8Array<ArrayBuffer>> }} ModelFiles
+ * @typedef {{ signal?: AbortSignal, onBytes?: (bytes: number, source: Source) => void }} ReadControl
+ * @typedef {{ manifest(signal?: AbortSignal): Promise<string>, read(file: Shard, control: ReadControl): Promise<Bytes>,
+ *   complete(): Promise<void> }} ModelFiles `complete`: the model is loaded
+ * @typedef {{ write(bytes: BufferSource, at: number): unknown, truncate(bytes: number): unknown, close(): unknown }} Sink
  */
 
 /**
@@ -16,8 +19,9 @@ import { CtmatchError } from './error.js';
  * @param {URL} url
  * @param {Network} network
  * @param {AbortSignal} [signal]
+ * @param {RequestInit} [init] with `headers` it asks for a range, and 416 is an answer
  */
-export async function request(url, { policy, urls }, signal) {
+export async function request(url, { policy, urls }, signal, init) {
   if (policy === 'offline') throw new CtmatchError('OFFLINE_MISS', `offline: ${url.href} was not requested`, { detail: { url: url.href } });
   const allowed = typeof policy === 'object' ? policy.allow.map((origin) => new URL(origin).origin) : [];
   if (url.origin !== location.origin && !allowed.includes(url.origin)) {
@@ -28,16 +32,34 @@ export async function request(url, { policy, urls }, signal) {
   /** @type {Response} */
   let response;
   try {
-    response = await fetch(url, { signal, redirect: 'error', credentials: 'same-origin', referrerPolicy: 'no-referrer' });
+    response = await fetch(url, { ...init, signal, redirect: 'error', credentials: 'same-origin', referrerPolicy: 'no-referrer' });
   } catch (cause) {
     signal?.throwIfAborted();
     throw new CtmatchError('NETWORK', `request failed: ${url.href}`, { retryable: true, detail: { url: url.href }, cause });
   }
-  if (!response.ok) {
+  if (!response.ok && !(init?.headers && response.status === 416)) {
     throw new CtmatchError('NETWORK', `${url.href} answered ${response.status}`,
       { retryable: response.status >= 500, detail: { url: url.href, status: response.status } });
   }
   return response;
+}
+
+/**
+ * WebCrypto digests whole buffers only: a shard is hashed once it is complete. With 32 MiB shards that costs tens of
+ * milliseconds off the thread, and an incremental hash would save no memory, because the shard is held anyway.
+ * @param {BufferSource} bytes
+ * @returns {Promise<string>} empty outside secure contexts (https, localhost), where there is no `crypto.subtle`
+ */
+export async function sha256(bytes) {
+  if (!globalThis.crypto?.subtle) return '';
+  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
+  return Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+/** Without `crypto.subtle` the check in `Engine.addFile` is the only one. @param {Shard} file @param {Bytes} bytes */
+async function intact(file, bytes) {
+  const found = await sha256(bytes);
+  return found === '' || found === file.sha256.toLowerCase();
 }
 
 /** @param {Shard} file @param {number} got */
@@ -45,15 +67,16 @@ const wrongSize = (file, got) => new CtmatchError('INTEGRITY', `${file.path}: ex
   { retryable: true, detail: { path: file.path, bytes: file.bytes, got } });
 
 /**
- * Reads a stream of known length into one buffer.
- * @param {ReadableStream<Uint8Array<ArrayBuffer>>} stream
+ * Copies a stream into `bytes` from `at` on.
+ * @param {Bytes} bytes
+ * @param {number} at
+ * @param {ReadableStream<Bytes>} stream
  * @param {Shard} file
- * @param {ReadControl} control
+ * @param {AbortSignal | undefined} signal
+ * @param {(chunk: Bytes, at: number) => unknown} [onChunk] awaited
  */
-async function collect(stream, file, { signal, onBytes }) {
-  const bytes = new Uint8Array(file.bytes);
+async function fill(bytes, at, stream, file, signal, onChunk) {
   const reader = stream.getReader();
-  let at = 0;
   try {
     for (;;) {
       signal?.throwIfAborted();
@@ -61,18 +84,365 @@ async function collect(stream, file, { signal, onBytes }) {
       if (done) break;
       if (at + value.length > bytes.length) throw wrongSize(file, at + value.length);
       bytes.set(value, at);
+      await onChunk?.(value, at);
       at += value.length;
-      onBytes?.(value.length);
     }
   } catch (error) {
     reader.cancel().catch(() => {});
     signal?.throwIfAborted();
     if (error instanceof CtmatchError) throw error;
-    throw new CtmatchError('NETWORK', `${file.path}: connection lost after ${at} of ${file.bytes} bytes`,
+    throw new CtmatchError('NETWORK', `${file.path}: reading stopped after ${at} of ${file.bytes} bytes`,
       { retryable: true, detail: { path: file.path, bytes: file.bytes, got: at }, cause: error });
   }
   if (at !== bytes.length) throw wrongSize(file, at);
-  return bytes;
+}
+
+/** What belongs to one content address: `<sha256>` whole and verified, `.part` an unfinished download, `.etag` its version. */
+const ADDRESS_LENGTH = 64;
+const PART = '.part';
+const ETAG = '.etag';
+
+/** Files in the origin's private file system. */
+class Disk {
+  #root;
+
+  /** @param {FileSystemDirectoryHandle} root */
+  constructor(root) {
+    this.#root = root;
+  }
+
+  /** Looked up each time: another tab may have cleared the cache. */
+  #folder() {
+    return this.#root.getDirectoryHandle('ctmatch', { create: true });
+  }
+
+  /** @param {string} name @returns {Promise<Blob | undefined>} */
+  async get(name) {
+    try {
+      return await (await (await this.#folder()).getFileHandle(name)).getFile();
+    } catch (/** @type {any} */ error) {
+      if (error?.name === 'NotFoundError') return undefined;
+      throw error;
+    }
+  }
+
+  /** @param {string} name @returns {Promise<Sink>} */
+  async sink(name) {
+    /** @type {any} workers only, and not in the library's types */
+    const handle = await (await this.#folder()).getFileHandle(name, { create: true });
+    if (handle.createSyncAccessHandle) {
+      const sync = await handle.createSyncAccessHandle();
+      return {
+        write(bytes, at) {
+          if (sync.write(bytes, { at }) !== bytes.byteLength) throw new DOMException('short write', 'QuotaExceededError');
+        },
+        truncate: (bytes) => sync.truncate(bytes),
+        close: () => sync.close(),
+      };
+    }
+    // Writes to a copy that `close` puts in place: after a crash the copy is gone.
+    const stream = await handle.createWritable({ keepExistingData: true });
+    return {
+      write: (data, position) => stream.write({ type: 'write', position, data }),
+      truncate: (bytes) => stream.truncate(bytes),
+      close: () => stream.close(),
+    };
+  }
+
+  /** @param {string} name @param {BufferSource} bytes */
+  async put(name, bytes) {
+    const sink = await this.sink(name);
+    try {
+      await sink.truncate(0);
+      await sink.write(bytes, 0);
+    } finally {
+      await sink.close();
+    }
+  }
+
+  /** @param {string} from @param {string} to @param {BufferSource} bytes its content */
+  async rename(from, to, bytes) {
+    /** @type {any} */
+    const handle = await (await this.#folder()).getFileHandle(from);
+    if (handle.move) return handle.move(to);
+    await this.put(to, bytes);
+    return this.remove(from);
+  }
+
+  /** @param {string} name */
+  async remove(name) {
+    try {
+      await (await this.#folder()).removeEntry(name);
+    } catch (/** @type {any} */ error) {
+      if (error?.name !== 'NotFoundError') throw error;
+    }
+  }
+
+  async clear() {
+    const folder = await this.#folder();
+    const names = [];
+    for await (const name of /** @type {any} */ (folder).keys()) names.push(name);
+    // Another tab may be writing one: it finishes first.
+    for (const name of names) await locked(name.slice(0, ADDRESS_LENGTH), undefined, () => this.remove(name));
+    // Not empty when another tab has stored something meanwhile.
+    await this.#root.removeEntry('ctmatch').catch(() => {});
+  }
+}
+
+/** The same for one session, as Blobs: the browser may keep them outside the thread's memory. */
+class Memory {
+  /** @type {Map<string, Blob>} */
+  #kept = new Map();
+
+  /** @param {string} name */
+  async get(name) {
+    return this.#kept.get(name);
+  }
+
+  /** @param {string} name @returns {Promise<Sink>} */
+  async sink(name) {
+    /** @type {BlobPart[]} */
+    const parts = [this.#kept.get(name) ?? new Blob()];
+    return {
+      write: (bytes) => parts.push(new Blob([bytes])),
+      truncate: () => parts.splice(0),
+      close: () => this.#kept.set(name, new Blob(parts)),
+    };
+  }
+
+  /** @param {string} name @param {BufferSource} bytes */
+  async put(name, bytes) {
+    this.#kept.set(name, new Blob([bytes]));
+  }
+
+  /** @param {string} from @param {string} to @param {BufferSource} bytes */
+  async rename(from, to, bytes) {
+    this.#kept.delete(from);
+    await this.put(to, bytes);
+  }
+
+  /** @param {string} name */
+  async remove(name) {
+    this.#kept.delete(name);
+  }
+
+  async clear() {
+    this.#kept.clear();
+  }
+}
+
+/**
+ * One tab at a time downloads or removes what is under an address; where locks are missing, hashes still protect.
+ * @template T
+ * @param {string} address
+ * @param {AbortSignal | undefined} signal ends the waiting
+ * @param {() => Promise<T>} task
+ * @returns {Promise<T>}
+ */
+async function locked(address, signal, task) {
+  return navigator.locks ? navigator.locks.request(`ctmatch ${address}`, { signal }, task) : task();
+}
+
+/** One download on its way into the cache. When storing fails, storing ends; the download goes on. */
+class Part {
+  /** bytes that an earlier attempt has left */
+  at = 0;
+  /** @type {string | undefined} */
+  etag;
+  #cache;
+  #store;
+  #address;
+  /** @type {Sink | undefined} */
+  #sink;
+
+  /** @param {ModelCache} cache @param {Disk | Memory | undefined} store @param {string} address */
+  constructor(cache, store, address) {
+    this.#cache = cache;
+    this.#store = store;
+    this.#address = address;
+  }
+
+  /** @param {(store: Disk | Memory) => Promise<unknown>} work */
+  async #storing(work) {
+    const store = this.#store;
+    if (!store) return;
+    try {
+      await work(store);
+    } catch (error) {
+      this.#store = undefined;
+      this.#cache.failed(error);
+      await Promise.resolve(this.#sink?.close()).catch(() => {});
+      await store.remove(this.#address + PART).catch(() => {});
+    }
+  }
+
+  /** Reads what is there and opens it for more. @param {Bytes} bytes @param {Shard} file @param {AbortSignal} [signal] */
+  async resume(bytes, file, signal) {
+    await this.#storing(async (store) => {
+      const blob = await store.get(this.#address + PART);
+      const fits = blob && blob.size <= bytes.length;
+      if (fits) {
+        await fill(bytes.subarray(0, blob.size), 0, blob.stream(), file, signal);
+        this.etag = await (await store.get(this.#address + ETAG))?.text();
+      }
+      this.#sink = await store.sink(this.#address + PART);
+      if (fits) this.at = blob.size;
+    });
+    signal?.throwIfAborted();
+  }
+
+  /** From the first byte. @param {string | null} etag */
+  async restart(etag) {
+    this.at = 0;
+    await this.#storing(async (store) => {
+      await this.#sink?.truncate(0);
+      // A weak one does not promise equal bytes.
+      if (etag?.startsWith('"')) await store.put(this.#address + ETAG, new TextEncoder().encode(etag));
+      else await store.remove(this.#address + ETAG);
+    });
+  }
+
+  /** @param {Bytes} chunk @param {number} at */
+  write(chunk, at) {
+    return this.#storing(async () => this.#sink?.write(chunk, at));
+  }
+
+  /** For the next attempt. */
+  keep() {
+    return this.#storing(async () => this.#sink?.close());
+  }
+
+  async drop() {
+    await this.keep();
+    await this.#storing(async (store) => {
+      await store.remove(this.#address + PART);
+      await store.remove(this.#address + ETAG);
+    });
+  }
+
+  /** Under its address from here on. @param {Bytes} bytes that were hashed and agree */
+  async commit(bytes) {
+    await this.keep();
+    await this.#storing(async (store) => {
+      await store.rename(this.#address + PART, this.#address, bytes);
+      await store.remove(this.#address + ETAG);
+    });
+  }
+}
+
+/** Model files of earlier loads. It never makes a load fail: what cannot be read or stored is a miss, and is noted. */
+export class ModelCache {
+  #kind;
+  #note;
+  #full = false;
+  /** @type {Promise<Disk | Memory | undefined> | undefined} */
+  #store;
+
+  /**
+   * @param {NonNullable<import('./index.js').OpenOptions['cache']>} kind
+   * @param {(note: string) => void} note takes what the user should know
+   */
+  constructor(kind, note) {
+    this.#kind = kind;
+    this.#note = note;
+  }
+
+  get #opened() {
+    return (this.#store ??= this.#open());
+  }
+
+  async #open() {
+    if (this.#kind === 'none') return undefined;
+    // What cannot be hashed is not kept.
+    if (this.#kind === 'memory' && globalThis.crypto?.subtle) return new Memory();
+    try {
+      return new Disk(await navigator.storage.getDirectory());
+    } catch {
+      this.#note('cache: no opfs');
+      return undefined;
+    }
+  }
+
+  /** @param {any} error */
+  failed(error) {
+    // Another tab without locks is storing the same.
+    if (error?.name === 'NoModificationAllowedError') return;
+    this.#full = true;
+    this.#note(error?.name === 'QuotaExceededError' ? 'cache: quota' : `cache: ${error?.name ?? error}`);
+  }
+
+  /** The file if it is there, whole and unchanged. @param {Shard} file */
+  async get(file) {
+    const store = await this.#opened;
+    const address = file.sha256.toLowerCase();
+    try {
+      const blob = await store?.get(address);
+      if (!blob) return undefined;
+      if (blob.size === file.bytes) {
+        const bytes = new Uint8Array(await blob.arrayBuffer());
+        if (await intact(file, bytes)) return bytes;
+      }
+      await store?.remove(address);
+    } catch {
+      // Unreadable: as if it were not there.
+    }
+    return undefined;
+  }
+
+  /** @param {Shard} file */
+  async part(file) {
+    return new Part(this, this.#full ? undefined : await this.#opened, file.sha256.toLowerCase());
+  }
+
+  /**
+   * @template T
+   * @param {Shard} file
+   * @param {AbortSignal | undefined} signal
+   * @param {() => Promise<T>} task
+   */
+  async alone(file, signal, task) {
+    return (await this.#opened) instanceof Disk ? locked(file.sha256.toLowerCase(), signal, task) : task();
+  }
+
+  /** What a URL gave last: only for `offline`. @param {URL} url @returns {Promise<Bytes | undefined>} */
+  async recall(url) {
+    try {
+      const pointer = await (await this.#opened)?.get(`${await sha256(new TextEncoder().encode(url.href))}.url`);
+      return pointer && await this.get(JSON.parse(await pointer.text()));
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** @param {URL} url @param {Bytes | Promise<Bytes>} content */
+  async remember(url, content) {
+    const bytes = await content;
+    const store = await this.#opened;
+    if (!(store instanceof Disk) || this.#full) return;
+    try {
+      const [address, sum] = [await sha256(new TextEncoder().encode(url.href)), await sha256(bytes)];
+      await locked(address, undefined, async () => {
+        const pointer = JSON.stringify({ path: url.href, bytes: bytes.length, sha256: sum });
+        const last = await (await store.get(`${address}.url`))?.text();
+        if (last === pointer && (await store.get(sum))?.size === bytes.length) return;
+        await store.put(sum, bytes);
+        await store.put(`${address}.url`, new TextEncoder().encode(pointer));
+        if (last && last !== pointer) await store.remove(JSON.parse(last).sha256);
+      });
+    } catch (error) {
+      this.failed(error);
+    }
+  }
+
+  /** Whether `remember` does anything. */
+  get remembers() {
+    return this.#kind === 'opfs';
+  }
+
+  async clear() {
+    await (await this.#opened)?.clear();
+    this.#full = false;
+  }
 }
 
 /**
@@ -90,27 +460,107 @@ function localFiles(files) {
     throw new CtmatchError('MANIFEST', `${path} is not among the files given`, { detail: { path } });
   };
   return {
-    source: 'file',
     manifest: async () => file('manifest.json').text(),
-    read: async (shard, control) => collect(file(shard.path).stream(), shard, control),
+    async read(shard, { signal, onBytes }) {
+      const blob = file(shard.path);
+      if (blob.size !== shard.bytes) throw wrongSize(shard, blob.size);
+      const bytes = new Uint8Array(shard.bytes);
+      await fill(bytes, 0, blob.stream(), shard, signal, (chunk) => onBytes?.(chunk.length, 'file'));
+      return bytes;
+    },
+    complete: async () => {},
   };
+}
+
+/**
+ * The answer to a download, and the byte it starts with: `at` when the server continues there, else 0.
+ * @param {URL} url
+ * @param {Shard} shard
+ * @param {Network} network
+ * @param {number} at
+ * @param {string | undefined} etag
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<{ response: Response, from: number }>}
+ */
+async function continued(url, shard, network, at, etag, signal) {
+  /** The browser's own cache would hold every shard a second time. @type {RequestInit} */
+  const init = { cache: 'no-store' };
+  if (at > 0) {
+    /** @type {Record<string, string>} */
+    const headers = { Range: `bytes=${at}-` };
+    // To another origin it would need a preflight; the hash decides anyway.
+    if (etag && url.origin === location.origin) headers['If-Range'] = etag;
+    const response = await request(url, network, signal, { ...init, headers });
+    if (response.status === 200) return { response, from: 0 };
+    const range = `bytes ${at}-${shard.bytes - 1}/`;
+    const given = response.headers.get('content-range');
+    if (response.status === 206 && (given === `${range}${shard.bytes}` || given === `${range}*`)) return { response, from: at };
+    response.body?.cancel().catch(() => {});
+  }
+  return { response: await request(url, network, signal, init), from: 0 };
+}
+
+/**
+ * @param {URL} url
+ * @param {Shard} shard
+ * @param {Network} network
+ * @param {ModelCache} cache
+ * @param {ReadControl} control
+ */
+async function download(url, shard, network, cache, { signal, onBytes }) {
+  const bytes = new Uint8Array(shard.bytes);
+  const part = await cache.part(shard);
+  try {
+    await part.resume(bytes, shard, signal);
+    const whole = part.at === bytes.length;
+    const { response, from } = whole ? { response: undefined, from: part.at } : await continued(url, shard, network, part.at, part.etag, signal);
+    if (response && from === 0) await part.restart(response.headers.get('etag'));
+    if (from > 0) onBytes?.(from, 'cache');
+    if (response) {
+      if (!response.body) throw wrongSize(shard, from);
+      await fill(bytes, from, response.body, shard, signal, async (chunk, at) => {
+        await part.write(chunk, at);
+        onBytes?.(chunk.length, 'network');
+      });
+    }
+    if (!(await intact(shard, bytes))) {
+      throw new CtmatchError('INTEGRITY', `${shard.path}: its SHA-256 is not the manifest's`, { retryable: true, detail: { path: shard.path } });
+    }
+    await part.commit(bytes);
+  } catch (error) {
+    if (error instanceof CtmatchError && error.code === 'INTEGRITY') await part.drop();
+    else await part.keep();
+    throw error;
+  }
+  return bytes;
 }
 
 /**
  * @param {URL} base
  * @param {Network} network
- * @param {string} [manifest] its text, when it did not come from `base`
+ * @param {ModelCache} cache
+ * @param {string} [given] the manifest's text, when it did not come from `base`
  * @returns {ModelFiles}
  */
-function remoteFiles(base, network, manifest) {
+function remoteFiles(base, network, cache, given) {
+  /** @type {Bytes | undefined} */
+  let fetched;
   return {
-    source: 'network',
-    manifest: async (signal) => manifest ?? (await request(base, network, signal)).text(),
-    async read(shard, control) {
-      const { body } = await request(new URL(shard.path, base), network, control.signal);
-      if (!body) throw wrongSize(shard, 0);
-      return collect(body, shard, control);
+    async manifest(signal) {
+      if (given !== undefined) return given;
+      const kept = network.policy === 'offline' ? await cache.recall(base) : undefined;
+      fetched = kept ?? new Uint8Array(await (await request(base, network, signal)).arrayBuffer());
+      return new TextDecoder().decode(fetched);
     },
+    read: (shard, control) => cache.alone(shard, control.signal, async () => {
+      const kept = await cache.get(shard);
+      control.signal?.throwIfAborted();
+      if (!kept) return download(new URL(shard.path, base), shard, network, cache, control);
+      control.onBytes?.(kept.length, 'cache');
+      return kept;
+    }),
+    // Only now: a manifest that does not load must not take the place of one that does.
+    complete: async () => { if (fetched) await cache.remember(base, fetched); },
   };
 }
 
@@ -118,9 +568,10 @@ function remoteFiles(base, network, manifest) {
  * @param {import('./index.js').ModelRef} model
  * @param {Network} network
  * @param {string} base what relative URLs are relative to
+ * @param {ModelCache} cache for files with a URL
  */
-export function modelFiles(model, network, base) {
-  if (typeof model === 'string' || model instanceof URL) return remoteFiles(new URL(model, base), network);
+export function modelFiles(model, network, base, cache) {
+  if (typeof model === 'string' || model instanceof URL) return remoteFiles(new URL(model, base), network, cache);
   if ('files' in model && model.files instanceof Map) return localFiles(model.files);
-  return remoteFiles(new URL(base), network, JSON.stringify(model));
+  return remoteFiles(new URL(base), network, cache, JSON.stringify(model));
 }

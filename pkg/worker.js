@@ -78,6 +78,10 @@ const methods = {
   async rank(call, image, reports, options) {
     return { value: await opened().rank(image, reports, { ...options, signal: call.signal }) };
   },
+  async clearCache() {
+    await opened().clearCache();
+    return {};
+  },
   async diagnostics() {
     return { value: await opened().diagnostics() };
   },

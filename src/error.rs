@@ -100,23 +100,15 @@ pub enum Error {
     /// The manifest is not of a schema that this version reads.
     #[error("manifest: {0}")]
     Manifest(String),
-    /// Names that the configuration needs and the weights lack, and the reverse.
-    #[error("weights: {} tensors are missing [{}] and {} are unknown [{}]", .missing.len(), .missing.join(", "), .unknown.len(), .unknown.join(", "))]
-    TensorNames {
+    /// Tensors that the configuration needs and the weights lack, the reverse, and those of another shape: all of them.
+    #[error("weights: {} tensors are missing [{}], {} are unknown [{}], {} have another shape [{}]", .missing.len(), .missing.join(", "), .unknown.len(), .unknown.join(", "), .misshapen.len(), .misshapen.join(", "))]
+    Tensors {
         /// needed and not there
         missing: Vec<String>,
         /// there and not needed
         unknown: Vec<String>,
-    },
-    /// A tensor of another shape than the configuration needs.
-    #[error("weights: tensor `{name}` needs shape {expected:?}, found {found:?}")]
-    TensorShape {
-        /// tensor name
-        name: String,
-        /// shape by the configuration
-        expected: Vec<usize>,
-        /// shape in the file
-        found: Vec<usize>,
+        /// there in another shape: name, needed shape, found shape
+        misshapen: Vec<String>,
     },
     /// A model file whose size or SHA-256 differs from the manifest.
     #[error("weights: {what} should be {expected}, found {found}; fetch the model again")]
@@ -177,6 +169,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// [`Error::Tensors`] for what is not empty of the three lists.
+    pub(crate) fn tensors(missing: Vec<String>, unknown: Vec<String>, misshapen: Vec<String>) -> Result<()> {
+        if missing.is_empty() && unknown.is_empty() && misshapen.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Tensors { missing, unknown, misshapen })
+    }
+
     /// The stable code of this error (NIFTI_AND_PRIVACY.md 6.2, WEB_PACKAGE.md 5).
     pub fn code(&self) -> &'static str {
         match self {
@@ -202,7 +202,7 @@ impl Error {
             Error::TextInput(_) => "TEXT_INPUT",
             Error::Checkpoint(_) => "CHECKPOINT",
             Error::Manifest(_) => "MANIFEST",
-            Error::TensorNames { .. } | Error::TensorShape { .. } => "MODEL_SHAPE",
+            Error::Tensors { .. } => "MODEL_SHAPE",
             Error::Integrity { .. } => "INTEGRITY",
             Error::NoModel => "NO_MODEL",
             Error::NoWebGpu(_) => "NO_WEBGPU",

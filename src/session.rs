@@ -157,7 +157,7 @@ impl SessionBuilder {
     /// The session, once every file is there.
     ///
     /// # Errors
-    /// [`Error::TensorNames`] or [`Error::Manifest`] naming what is missing; errors of the device during the upload.
+    /// [`Error::Tensors`] or [`Error::Manifest`] naming what is missing; errors of the device during the upload.
     pub async fn finish(self) -> Result<Session> {
         let watch = self.device.watch()?;
         let tokenizer = self.tokenizer.ok_or_else(|| Error::Manifest("the tokenizer file is missing".into()))?;

@@ -41,7 +41,7 @@ export const MESSAGES = {
   other_form: ['Use the other orientation', '采用另一套方向信息'],
   assume_lps: ['Assume left, posterior, superior', '假定为左、后、上'],
   corrected: ['Read with your correction:', '已按您的校正读取：'],
-  corrected_scaling: ['value × {slope} + {intercept}', '数值 × {slope} + {intercept}'],
+  corrected_scaling: ['slope {slope}, intercept {intercept}', '斜率 {slope}，截距 {intercept}'],
   uncorrect: ['Undo', '撤销'],
   orientation_unknown: [
     'Orientation unknown: left/right cannot be verified, so the views show ? until you accept it in the file check.',
@@ -53,7 +53,7 @@ export const MESSAGES = {
   ],
   assumed: ['assumed', '假定'],
 
-  privacy: ['Possible identifiers', '可能的身份信息'],
+  privacy: ['Privacy check', '隐私检查'],
   privacy_none: [
     'No obvious identifier found. This is not proof of anonymity: only text patterns were checked.',
     '未发现明显的身份信息。这不代表已匿名化：仅检查了文本模式。',

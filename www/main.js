@@ -202,8 +202,8 @@ function renderIdentifiers() {
     const item = document.createElement('li');
     item.append(
       Object.assign(document.createElement('span'), { textContent: placeText(place) }),
-      Object.assign(document.createElement('code'), { textContent: revealed?.[i] ?? masked }),
       Object.assign(document.createElement('span'), { className: 'quiet', textContent: ruleText(rule) }),
+      Object.assign(document.createElement('code'), { textContent: revealed?.[i] ?? masked }),
     );
     return item;
   });

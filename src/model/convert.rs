@@ -45,19 +45,15 @@ pub struct Dropped {
 /// The learned logit scale of a checkpoint.
 ///
 /// # Errors
-/// [`Error::TensorNames`] when it is missing.
+/// [`Error::Tensors`] when it is missing, [`Error::Checkpoint`] when it is not one number.
 pub fn temperature<R: Read + Seek>(checkpoint: &mut Checkpoint<R>) -> Result<f32> {
     if !checkpoint.entries().contains_key(TEMPERATURE_KEY) {
-        return Err(Error::TensorNames { missing: vec![TEMPERATURE_KEY.into()], unknown: Vec::new() });
+        Error::tensors(vec![TEMPERATURE_KEY.into()], Vec::new(), Vec::new())?;
     }
     let values = checkpoint.read_f32(TEMPERATURE_KEY)?;
     match values.as_slice() {
         [value] => Ok(*value),
-        _ => Err(Error::TensorShape {
-            name: TEMPERATURE_KEY.into(),
-            expected: Vec::new(),
-            found: checkpoint.entries()[TEMPERATURE_KEY].shape.clone(),
-        }),
+        _ => Err(Error::Checkpoint(format!("`{TEMPERATURE_KEY}` should be one number, found {}", values.len()))),
     }
 }
 
@@ -95,24 +91,25 @@ pub fn needed_keys(manifest: &Manifest) -> BTreeMap<String, Vec<usize>> {
 /// Checks every key and shape of the checkpoint against the configuration.
 ///
 /// # Errors
-/// [`Error::TensorNames`] with both lists in full, [`Error::TensorShape`] for the first misshapen tensor.
+/// [`Error::Tensors`] with all lists in full.
 pub fn check<R: Read + Seek>(checkpoint: &Checkpoint<R>, manifest: &Manifest) -> Result<Dropped> {
     let (needed, dispensable) = (needed_keys(manifest), unused_keys(manifest));
     let entries = checkpoint.entries();
     let missing: Vec<_> = needed.keys().filter(|key| !entries.contains_key(*key)).cloned().collect();
     let (unused, unknown): (BTreeSet<_>, BTreeSet<_>) =
         entries.keys().filter(|key| !needed.contains_key(*key)).partition(|key| dispensable.contains_key(*key));
-    if !missing.is_empty() || !unknown.is_empty() {
-        return Err(Error::TensorNames { missing, unknown: unknown.into_iter().cloned().collect() });
-    }
-    for (key, shape) in &needed {
-        let found = &entries[key].shape;
-        if found != shape {
-            return Err(Error::TensorShape { name: key.clone(), expected: shape.clone(), found: found.clone() });
-        }
-    }
+    let misshapen = needed.iter().filter_map(|(key, shape)| {
+        let found = &entries.get(key)?.shape;
+        (found != shape).then(|| misshapen(key, shape, found))
+    });
+    Error::tensors(missing, unknown.into_iter().cloned().collect(), misshapen.collect())?;
     let keys = unused.into_iter().map(|key| (key.clone(), entries[key].shape.iter().product())).collect();
     Ok(Dropped { keys })
+}
+
+/// One entry of the list of misshapen tensors.
+pub(super) fn misshapen(name: &str, needed: &[usize], found: &[usize]) -> String {
+    format!("{name} {needed:?} found {found:?}")
 }
 
 /// One tensor as it goes into a shard.

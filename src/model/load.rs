@@ -5,6 +5,7 @@ use super::attention::Attention;
 use super::block::FeedForward;
 use super::block::Layer;
 use super::block::Transformer;
+use super::convert::misshapen;
 use super::heads::Heads;
 use super::inventory::TensorSpec;
 use super::inventory::inventory;
@@ -112,27 +113,22 @@ impl Loader {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for a file that is not expected, [`Error::Integrity`] for wrong size or hash,
-    /// [`Error::TensorNames`] and [`Error::TensorShape`] for what the configuration does not know.
+    /// [`Error::Tensors`] for what the configuration does not know.
     pub fn add_shard(&mut self, path: &str, bytes: &[u8]) -> Result<()> {
         let entry = self.variant.shards.iter().find(|s| s.path == path && self.pending.contains(path));
         let entry = entry.ok_or_else(|| Error::InvalidArgument(format!("shard `{path}` is not awaited")))?;
         weights::verify(entry, bytes)?;
         let tensors = parse_header(bytes, bytes.len() as u64)?;
         let known = |name: &String| self.expected.contains_key(name) && !self.uploaded.contains_key(name);
-        let unknown: Vec<_> = tensors.iter().map(|t| t.name.clone()).filter(|name| !known(name)).collect();
-        if !unknown.is_empty() {
-            return Err(Error::TensorNames { missing: Vec::new(), unknown });
-        }
-        for tensor in &tensors {
-            let expected = &self.expected[&tensor.name];
-            if tensor.shape != expected.shape {
-                let (expected, found) = (expected.shape.clone(), tensor.shape.clone());
-                return Err(Error::TensorShape { name: tensor.name.clone(), expected, found });
-            }
-            if tensor.dtype != expected.dtype {
-                let (name, expected, found) = (&tensor.name, expected.dtype, tensor.dtype);
-                return Err(Error::Manifest(format!("tensor `{name}` should be {expected:?}, found {found:?}")));
-            }
+        let unknown = tensors.iter().map(|t| t.name.clone()).filter(|name| !known(name)).collect();
+        let misshapen = tensors.iter().filter_map(|tensor| {
+            let needed = &self.expected.get(&tensor.name)?.shape;
+            (*needed != tensor.shape).then(|| misshapen(&tensor.name, needed, &tensor.shape))
+        });
+        Error::tensors(Vec::new(), unknown, misshapen.collect())?;
+        if let Some(tensor) = tensors.iter().find(|tensor| tensor.dtype != self.expected[&tensor.name].dtype) {
+            let (name, expected, found) = (&tensor.name, self.expected[&tensor.name].dtype, tensor.dtype);
+            return Err(Error::Manifest(format!("tensor `{name}` should be {expected:?}, found {found:?}")));
         }
         for tensor in tensors {
             let start = tensor.offset as usize;
@@ -160,12 +156,10 @@ impl Loader {
     /// Builds the model from what has arrived.
     ///
     /// # Errors
-    /// [`Error::TensorNames`] with everything that is still missing.
+    /// [`Error::Tensors`] with everything that is still missing.
     pub fn finish(mut self) -> Result<Model> {
-        let missing: Vec<_> = self.expected.keys().filter(|name| !self.uploaded.contains_key(*name)).cloned().collect();
-        if !missing.is_empty() {
-            return Err(Error::TensorNames { missing, unknown: Vec::new() });
-        }
+        let missing = self.expected.keys().filter(|name| !self.uploaded.contains_key(*name)).cloned().collect();
+        Error::tensors(missing, Vec::new(), Vec::new())?;
         let specs: BTreeMap<_, _> = inventory(&self.manifest).into_iter().map(|s| (s.name.clone(), s)).collect();
         let mut parts = Parts { specs, uploaded: std::mem::take(&mut self.uploaded) };
         let vision = vision(&self.manifest, &mut parts);

@@ -89,7 +89,7 @@ export const attempt = (page, body, arg = null) => page.evaluate(`(async () => {
 
 /** The sample's bytes, unpacked, to make damaged files from. */
 export const sampleNifti = async () => gunzipSync(await readFile(join(www, 'sample/chest.nii.gz')));
-export { gzipSync };
+export { gunzipSync, gzipSync };
 
 /** @param {ArrayLike<number>} a @param {ArrayLike<number>} b */
 export function cosine(a, b) {

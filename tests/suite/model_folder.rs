@@ -161,8 +161,8 @@ fn a_missing_shard_names_every_missing_tensor() {
     let mut partial = folder();
     let kept = first_shard(&partial);
     partial.files.retain(|path, _| *path == kept || path == "tokenizer.json");
-    let Error::TensorNames { missing, unknown } = load(&partial) else { panic!("another error") };
-    assert!(unknown.is_empty());
+    let Error::Tensors { missing, unknown, misshapen } = load(&partial) else { panic!("another error") };
+    assert!(unknown.is_empty() && misshapen.is_empty());
     assert!(missing.len() > 10 && missing.iter().any(|name| name == "text.projection.weight"), "{missing:?}");
 }
 
@@ -177,6 +177,23 @@ fn a_configuration_that_does_not_fit_the_weights_is_refused() {
     let mut shallower = folder();
     shallower.manifest.vision.spatial_depth -= 1;
     assert_eq!(load(&shallower).code(), "MODEL_SHAPE");
+}
+
+#[test]
+fn a_checkpoint_that_does_not_fit_is_refused_with_every_list() {
+    let config = CUBE
+        .config
+        .replace("\"heads\": 4", "\"heads\": 2")
+        .replace("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1");
+    let found = Folder::convert(&config, CUBE.checkpoint, "f32").err().expect("another shape");
+    let Error::Tensors { missing, unknown, misshapen } = &found else { panic!("{found}") };
+    assert!(missing.is_empty());
+    assert_eq!(unknown.len(), 16, "one text layer: {unknown:?}");
+    // Two transformers of two layers: to_q, to_kv, to_out each; and the last layer of the position-bias network.
+    assert_eq!(misshapen.len(), 2 * 2 * 3 + 2, "{misshapen:?}");
+    let named = "visual_transformer.enc_spatial_transformer.layers.0.1.to_q.weight [16, 32] found [32, 32]";
+    assert!(misshapen.iter().any(|line| line == named), "{misshapen:?}");
+    assert!(found.to_string().contains(named));
 }
 
 #[test]

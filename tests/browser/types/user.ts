@@ -8,6 +8,12 @@ const onProgress = (p: Progress): number => ('loadedBytes' in p ? p.loadedBytes 
 export async function example(file: File, signal: AbortSignal): Promise<string> {
   await using session: Session = await open({ model: '/models/ct-clip/manifest.json', onProgress, signal });
   const volume = await session.readVolume(file, { onProgress, signal });
+  const masked: string[] = volume.identifiers.map(({ rule, place, masked: shown }) => `${rule} ${place} ${shown}`);
+  const texts: string[] = await volume.revealIdentifiers();
+  const clean: Blob = await volume.cleanCopy({ onProgress, signal });
+  const hints: number[] = (await session.textHints(new Set(['first report']))).map((found) => found.length);
+  const { summary, voxels } = await session.privacyNotices(masked.length + texts.length + hints.length + clean.size);
+  console.log(summary.en, voxels.zh);
   const image = await session.encodeVolume(volume, { accept: ['W_UNITS'], signal });
   const reports = await session.encodeReports(['first report', { id: 'b', text: 'second report' }], { signal });
   const ranking = await session.rank(image, reports, { topK: 5 });
@@ -17,6 +23,8 @@ export async function example(file: File, signal: AbortSignal): Promise<string> 
   } catch (error) {
     if (error instanceof CtmatchError && error.code === 'INTEGRITY') return String(error.detail.path);
   }
+  // @ts-expect-error the file's name is for the session alone to take
+  await session.readVolume(file, { fileName: file.name });
   // @ts-expect-error a report set is not an image latent
   await session.rank(reports, image);
   const here: Session = await openHere({ worker: false });
