@@ -396,8 +396,7 @@ class Session {
         : await request(url, this.#network, either);
       const source = kept ? 'cache' : 'network';
       // For a later `offline` session, beside the compiler.
-      const copy = kept || !this.#cache.remembers ? undefined : response.clone().arrayBuffer().then((bytes) => new Uint8Array(bytes));
-      const stored = copy && this.#cache.remember(url, copy).catch(() => {});
+      const stored = kept ? undefined : this.#cache.remember(url, response.clone());
       // Of an encoded response the header counts compressed bytes.
       const length = response.headers.has('content-encoding') ? 0 : Number(response.headers.get('content-length'));
       const totalBytes = length || undefined;
@@ -494,7 +493,7 @@ class Session {
         const all = [tokenizer, ...shards];
         const totalBytes = all.reduce((sum, file) => sum + file.bytes, 0);
         let loadedBytes = 0;
-        const onBytes = (/** @type {number} */ bytes, /** @type {'network' | 'cache' | 'file'} */ source) => {
+        const onBytes = (/** @type {number} */ bytes, /** @type {import('./weights.js').Source} */ source) => {
           loadedBytes += bytes;
           onProgress?.({ phase: 'weights', loadedBytes, totalBytes, source });
         };

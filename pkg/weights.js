@@ -56,6 +56,11 @@ export async function sha256(bytes) {
   return Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
+/** In hexadecimal digits. */
+const ADDRESS_LENGTH = 64;
+
+const encode = (/** @type {string} */ text) => new TextEncoder().encode(text);
+
 /** Without `crypto.subtle` the check in `Engine.addFile` is the only one. @param {Shard} file @param {Bytes} bytes */
 async function intact(file, bytes) {
   const found = await sha256(bytes);
@@ -72,7 +77,7 @@ const wrongSize = (file, got) => new CtmatchError('INTEGRITY', `${file.path}: ex
  * @param {number} at
  * @param {ReadableStream<Bytes>} stream
  * @param {Shard} file
- * @param {AbortSignal | undefined} signal
+ * @param {AbortSignal} [signal]
  * @param {(chunk: Bytes, at: number) => unknown} [onChunk] awaited
  */
 async function fill(bytes, at, stream, file, signal, onChunk) {
@@ -97,10 +102,26 @@ async function fill(bytes, at, stream, file, signal, onChunk) {
   if (at !== bytes.length) throw wrongSize(file, at);
 }
 
-/** What belongs to one content address: `<sha256>` whole and verified, `.part` an unfinished download, `.etag` its version. */
-const ADDRESS_LENGTH = 64;
+// Under a content address: the verified file. With these endings: an unfinished download, and the version it is of.
 const PART = '.part';
 const ETAG = '.etag';
+
+/**
+ * One tab at a time downloads or removes what is under an address; where locks are missing, hashes still protect.
+ * @template T
+ * @param {string} address
+ * @param {AbortSignal | undefined} signal ends the waiting
+ * @param {() => Promise<T>} task
+ * @returns {Promise<T>}
+ */
+async function locked(address, signal, task) {
+  return navigator.locks ? navigator.locks.request(`ctmatch ${address}`, { signal }, task) : task();
+}
+
+/** @param {any} error */
+const notThere = (error) => {
+  if (error?.name !== 'NotFoundError') throw error;
+};
 
 /** Files in the origin's private file system. */
 class Disk {
@@ -116,21 +137,16 @@ class Disk {
     return this.#root.getDirectoryHandle('ctmatch', { create: true });
   }
 
-  /** @param {string} name @returns {Promise<Blob | undefined>} */
+  /** @param {string} name @returns {Promise<Blob | undefined | void>} */
   async get(name) {
-    try {
-      return await (await (await this.#folder()).getFileHandle(name)).getFile();
-    } catch (/** @type {any} */ error) {
-      if (error?.name === 'NotFoundError') return undefined;
-      throw error;
-    }
+    return (await this.#folder()).getFileHandle(name).then((handle) => handle.getFile()).catch(notThere);
   }
 
   /** @param {string} name @returns {Promise<Sink>} */
   async sink(name) {
-    /** @type {any} workers only, and not in the library's types */
+    /** @type {any} */
     const handle = await (await this.#folder()).getFileHandle(name, { create: true });
-    if (handle.createSyncAccessHandle) {
+    if (handle.createSyncAccessHandle) { // in workers only
       const sync = await handle.createSyncAccessHandle();
       return {
         write(bytes, at) {
@@ -149,7 +165,7 @@ class Disk {
     };
   }
 
-  /** @param {string} name @param {BufferSource} bytes */
+  /** @param {string} name @param {Bytes} bytes */
   async put(name, bytes) {
     const sink = await this.sink(name);
     try {
@@ -160,7 +176,7 @@ class Disk {
     }
   }
 
-  /** @param {string} from @param {string} to @param {BufferSource} bytes its content */
+  /** @param {string} from @param {string} to @param {Bytes} bytes its content */
   async rename(from, to, bytes) {
     /** @type {any} */
     const handle = await (await this.#folder()).getFileHandle(from);
@@ -171,19 +187,14 @@ class Disk {
 
   /** @param {string} name */
   async remove(name) {
-    try {
-      await (await this.#folder()).removeEntry(name);
-    } catch (/** @type {any} */ error) {
-      if (error?.name !== 'NotFoundError') throw error;
-    }
+    await (await this.#folder()).removeEntry(name).catch(notThere);
   }
 
   async clear() {
-    const folder = await this.#folder();
     const names = [];
-    for await (const name of /** @type {any} */ (folder).keys()) names.push(name);
+    for await (const name of /** @type {any} */ (await this.#folder()).keys()) names.push(name);
     // Another tab may be writing one: it finishes first.
-    for (const name of names) await locked(name.slice(0, ADDRESS_LENGTH), undefined, () => this.remove(name));
+    for (const name of names) await locked(name.split('.')[0], undefined, () => this.remove(name));
     // Not empty when another tab has stored something meanwhile.
     await this.#root.removeEntry('ctmatch').catch(() => {});
   }
@@ -201,7 +212,6 @@ class Memory {
 
   /** @param {string} name @returns {Promise<Sink>} */
   async sink(name) {
-    /** @type {BlobPart[]} */
     const parts = [this.#kept.get(name) ?? new Blob()];
     return {
       write: (bytes) => parts.push(new Blob([bytes])),
@@ -210,12 +220,12 @@ class Memory {
     };
   }
 
-  /** @param {string} name @param {BufferSource} bytes */
+  /** @param {string} name @param {Bytes} bytes */
   async put(name, bytes) {
     this.#kept.set(name, new Blob([bytes]));
   }
 
-  /** @param {string} from @param {string} to @param {BufferSource} bytes */
+  /** @param {string} from @param {string} to @param {Bytes} bytes */
   async rename(from, to, bytes) {
     this.#kept.delete(from);
     await this.put(to, bytes);
@@ -225,109 +235,6 @@ class Memory {
   async remove(name) {
     this.#kept.delete(name);
   }
-
-  async clear() {
-    this.#kept.clear();
-  }
-}
-
-/**
- * One tab at a time downloads or removes what is under an address; where locks are missing, hashes still protect.
- * @template T
- * @param {string} address
- * @param {AbortSignal | undefined} signal ends the waiting
- * @param {() => Promise<T>} task
- * @returns {Promise<T>}
- */
-async function locked(address, signal, task) {
-  return navigator.locks ? navigator.locks.request(`ctmatch ${address}`, { signal }, task) : task();
-}
-
-/** One download on its way into the cache. When storing fails, storing ends; the download goes on. */
-class Part {
-  /** bytes that an earlier attempt has left */
-  at = 0;
-  /** @type {string | undefined} */
-  etag;
-  #cache;
-  #store;
-  #address;
-  /** @type {Sink | undefined} */
-  #sink;
-
-  /** @param {ModelCache} cache @param {Disk | Memory | undefined} store @param {string} address */
-  constructor(cache, store, address) {
-    this.#cache = cache;
-    this.#store = store;
-    this.#address = address;
-  }
-
-  /** @param {(store: Disk | Memory) => Promise<unknown>} work */
-  async #storing(work) {
-    const store = this.#store;
-    if (!store) return;
-    try {
-      await work(store);
-    } catch (error) {
-      this.#store = undefined;
-      this.#cache.failed(error);
-      await Promise.resolve(this.#sink?.close()).catch(() => {});
-      await store.remove(this.#address + PART).catch(() => {});
-    }
-  }
-
-  /** Reads what is there and opens it for more. @param {Bytes} bytes @param {Shard} file @param {AbortSignal} [signal] */
-  async resume(bytes, file, signal) {
-    await this.#storing(async (store) => {
-      const blob = await store.get(this.#address + PART);
-      const fits = blob && blob.size <= bytes.length;
-      if (fits) {
-        await fill(bytes.subarray(0, blob.size), 0, blob.stream(), file, signal);
-        this.etag = await (await store.get(this.#address + ETAG))?.text();
-      }
-      this.#sink = await store.sink(this.#address + PART);
-      if (fits) this.at = blob.size;
-    });
-    signal?.throwIfAborted();
-  }
-
-  /** From the first byte. @param {string | null} etag */
-  async restart(etag) {
-    this.at = 0;
-    await this.#storing(async (store) => {
-      await this.#sink?.truncate(0);
-      // A weak one does not promise equal bytes.
-      if (etag?.startsWith('"')) await store.put(this.#address + ETAG, new TextEncoder().encode(etag));
-      else await store.remove(this.#address + ETAG);
-    });
-  }
-
-  /** @param {Bytes} chunk @param {number} at */
-  write(chunk, at) {
-    return this.#storing(async () => this.#sink?.write(chunk, at));
-  }
-
-  /** For the next attempt. */
-  keep() {
-    return this.#storing(async () => this.#sink?.close());
-  }
-
-  async drop() {
-    await this.keep();
-    await this.#storing(async (store) => {
-      await store.remove(this.#address + PART);
-      await store.remove(this.#address + ETAG);
-    });
-  }
-
-  /** Under its address from here on. @param {Bytes} bytes that were hashed and agree */
-  async commit(bytes) {
-    await this.keep();
-    await this.#storing(async (store) => {
-      await store.rename(this.#address + PART, this.#address, bytes);
-      await store.remove(this.#address + ETAG);
-    });
-  }
 }
 
 /** Model files of earlier loads. It never makes a load fail: what cannot be read or stored is a miss, and is noted. */
@@ -335,20 +242,16 @@ export class ModelCache {
   #kind;
   #note;
   #full = false;
-  /** @type {Promise<Disk | Memory | undefined> | undefined} */
   #store;
 
   /**
-   * @param {NonNullable<import('./index.js').OpenOptions['cache']>} kind
+   * @param {import('./index.js').OpenOptions['cache']} kind
    * @param {(note: string) => void} note takes what the user should know
    */
-  constructor(kind, note) {
+  constructor(kind = 'opfs', note) {
     this.#kind = kind;
     this.#note = note;
-  }
-
-  get #opened() {
-    return (this.#store ??= this.#open());
+    this.#store = this.#open();
   }
 
   async #open() {
@@ -363,85 +266,67 @@ export class ModelCache {
     }
   }
 
+  /** Where to store, if anywhere. */
+  async writable() {
+    return this.#full ? undefined : this.#store;
+  }
+
   /** @param {any} error */
   failed(error) {
     // Another tab without locks is storing the same.
     if (error?.name === 'NoModificationAllowedError') return;
     this.#full = true;
-    this.#note(error?.name === 'QuotaExceededError' ? 'cache: quota' : `cache: ${error?.name ?? error}`);
+    this.#note(error?.name === 'QuotaExceededError' ? 'cache: quota' : `cache: ${error?.name}`);
   }
 
   /** The file if it is there, whole and unchanged. @param {Shard} file */
   async get(file) {
-    const store = await this.#opened;
-    const address = file.sha256.toLowerCase();
+    const store = await this.#store;
     try {
-      const blob = await store?.get(address);
+      const blob = await store?.get(file.sha256);
       if (!blob) return undefined;
-      if (blob.size === file.bytes) {
-        const bytes = new Uint8Array(await blob.arrayBuffer());
-        if (await intact(file, bytes)) return bytes;
-      }
-      await store?.remove(address);
+      const bytes = new Uint8Array(await blob.arrayBuffer());
+      if (bytes.length === file.bytes && (await intact(file, bytes))) return bytes;
+      await store?.remove(file.sha256);
     } catch {
       // Unreadable: as if it were not there.
     }
     return undefined;
   }
 
-  /** @param {Shard} file */
-  async part(file) {
-    return new Part(this, this.#full ? undefined : await this.#opened, file.sha256.toLowerCase());
-  }
-
-  /**
-   * @template T
-   * @param {Shard} file
-   * @param {AbortSignal | undefined} signal
-   * @param {() => Promise<T>} task
-   */
-  async alone(file, signal, task) {
-    return (await this.#opened) instanceof Disk ? locked(file.sha256.toLowerCase(), signal, task) : task();
-  }
-
-  /** What a URL gave last: only for `offline`. @param {URL} url @returns {Promise<Bytes | undefined>} */
+  /** What `url` gave last, behind its hash; only `offline` asks for it. @param {URL} url @returns {Promise<Bytes | undefined>} */
   async recall(url) {
     try {
-      const pointer = await (await this.#opened)?.get(`${await sha256(new TextEncoder().encode(url.href))}.url`);
-      return pointer && await this.get(JSON.parse(await pointer.text()));
+      const blob = await (await this.#store)?.get(await sha256(encode(url.href)));
+      if (!blob) return undefined;
+      const bytes = new Uint8Array(await blob.slice(ADDRESS_LENGTH).arrayBuffer());
+      return (await blob.slice(0, ADDRESS_LENGTH).text()) === (await sha256(bytes)) ? bytes : undefined;
     } catch {
       return undefined;
     }
   }
 
-  /** @param {URL} url @param {Bytes | Promise<Bytes>} content */
-  async remember(url, content) {
-    const bytes = await content;
-    const store = await this.#opened;
-    if (!(store instanceof Disk) || this.#full) return;
+  /** @param {URL} url @param {Response} response is used up */
+  async remember(url, response) {
+    const store = await this.writable();
     try {
-      const [address, sum] = [await sha256(new TextEncoder().encode(url.href)), await sha256(bytes)];
-      await locked(address, undefined, async () => {
-        const pointer = JSON.stringify({ path: url.href, bytes: bytes.length, sha256: sum });
-        const last = await (await store.get(`${address}.url`))?.text();
-        if (last === pointer && (await store.get(sum))?.size === bytes.length) return;
-        await store.put(sum, bytes);
-        await store.put(`${address}.url`, new TextEncoder().encode(pointer));
-        if (last && last !== pointer) await store.remove(JSON.parse(last).sha256);
-      });
+      if (!(store instanceof Disk)) return await response.body?.cancel();
+      const bytes = new Uint8Array(await response.arrayBuffer());
+      const [address, sum] = [await sha256(encode(url.href)), await sha256(bytes)];
+      const last = await store.get(address);
+      if (last?.size === ADDRESS_LENGTH + bytes.length && (await last.slice(0, ADDRESS_LENGTH).text()) === sum) return;
+      await store.put(address, new Uint8Array(await new Blob([sum, bytes]).arrayBuffer()));
     } catch (error) {
       this.failed(error);
     }
   }
 
-  /** Whether `remember` does anything. */
-  get remembers() {
-    return this.#kind === 'opfs';
-  }
-
+  /** Of every session of the origin. */
   async clear() {
-    await (await this.#opened)?.clear();
+    this.#store = this.#open();
     this.#full = false;
+    const root = await navigator.storage?.getDirectory?.().catch(() => undefined);
+    if (root) await new Disk(root).clear();
   }
 }
 
@@ -480,7 +365,7 @@ function localFiles(files) {
  * @param {number} at
  * @param {string | undefined} etag
  * @param {AbortSignal} [signal]
- * @returns {Promise<{ response: Response, from: number }>}
+ * @returns {Promise<[number, Response]>}
  */
 async function continued(url, shard, network, at, etag, signal) {
   /** The browser's own cache would hold every shard a second time. @type {RequestInit} */
@@ -491,16 +376,17 @@ async function continued(url, shard, network, at, etag, signal) {
     // To another origin it would need a preflight; the hash decides anyway.
     if (etag && url.origin === location.origin) headers['If-Range'] = etag;
     const response = await request(url, network, signal, { ...init, headers });
-    if (response.status === 200) return { response, from: 0 };
-    const range = `bytes ${at}-${shard.bytes - 1}/`;
-    const given = response.headers.get('content-range');
-    if (response.status === 206 && (given === `${range}${shard.bytes}` || given === `${range}*`)) return { response, from: at };
+    if (response.status === 200) return [0, response];
+    const range = response.headers.get('content-range') ?? '';
+    if (response.status === 206 && [`${shard.bytes}`, '*'].some((total) => range === `bytes ${at}-${shard.bytes - 1}/${total}`)) return [at, response];
     response.body?.cancel().catch(() => {});
   }
-  return { response: await request(url, network, signal, init), from: 0 };
+  return [0, await request(url, network, signal, init)];
 }
 
 /**
+ * Downloads a shard, from where an earlier attempt has ended, and stores it as it comes. When storing fails, storing ends
+ * and the download goes on.
  * @param {URL} url
  * @param {Shard} shard
  * @param {Network} network
@@ -509,29 +395,71 @@ async function continued(url, shard, network, at, etag, signal) {
  */
 async function download(url, shard, network, cache, { signal, onBytes }) {
   const bytes = new Uint8Array(shard.bytes);
-  const part = await cache.part(shard);
+  const [part, version] = [shard.sha256 + PART, shard.sha256 + ETAG];
+  let store = await cache.writable();
+  /** @type {Sink | undefined} */
+  let sink;
+  let at = 0;
+  /** @type {string | undefined} */
+  let etag;
+  /** @param {(to: NonNullable<typeof store>, open: Sink | undefined) => unknown} work */
+  const storing = async (work) => {
+    const to = store;
+    try {
+      if (to) await work(to, sink);
+    } catch (error) {
+      store = undefined;
+      cache.failed(error);
+      await (async () => sink?.close())().catch(() => {});
+      await to?.remove(part).catch(() => {});
+    }
+  };
   try {
-    await part.resume(bytes, shard, signal);
-    const whole = part.at === bytes.length;
-    const { response, from } = whole ? { response: undefined, from: part.at } : await continued(url, shard, network, part.at, part.etag, signal);
-    if (response && from === 0) await part.restart(response.headers.get('etag'));
-    if (from > 0) onBytes?.(from, 'cache');
-    if (response) {
+    await storing(async (from) => {
+      const blob = await from.get(part);
+      if (blob && blob.size <= bytes.length) {
+        await fill(bytes.subarray(0, blob.size), 0, blob.stream(), { ...shard, bytes: blob.size });
+        at = blob.size;
+        etag = await (await from.get(version))?.text();
+      }
+    });
+    signal?.throwIfAborted();
+    if (at < bytes.length) {
+      const [from, response] = await continued(url, shard, network, at, etag, signal);
+      await storing(async (to) => {
+        sink = await to.sink(part);
+        if (from > 0) return;
+        await sink.truncate(0);
+        const given = response.headers.get('etag');
+        // A weak one does not promise equal bytes.
+        if (given?.startsWith('"')) await to.put(version, encode(given));
+        else await to.remove(version);
+      });
+      if (from > 0) onBytes?.(from, 'cache');
       if (!response.body) throw wrongSize(shard, from);
-      await fill(bytes, from, response.body, shard, signal, async (chunk, at) => {
-        await part.write(chunk, at);
+      await fill(bytes, from, response.body, shard, signal, async (chunk, position) => {
+        await storing((_, open) => open?.write(chunk, position));
         onBytes?.(chunk.length, 'network');
       });
-    }
+    } else onBytes?.(at, 'cache');
     if (!(await intact(shard, bytes))) {
       throw new CtmatchError('INTEGRITY', `${shard.path}: its SHA-256 is not the manifest's`, { retryable: true, detail: { path: shard.path } });
     }
-    await part.commit(bytes);
   } catch (error) {
-    if (error instanceof CtmatchError && error.code === 'INTEGRITY') await part.drop();
-    else await part.keep();
+    await storing((_, open) => open?.close());
+    if (error instanceof CtmatchError && error.code === 'INTEGRITY') {
+      await storing(async (from) => {
+        await from.remove(part);
+        await from.remove(version);
+      });
+    }
     throw error;
   }
+  await storing(async (to, open) => {
+    await open?.close();
+    await to.rename(part, shard.sha256, bytes);
+    await to.remove(version);
+  });
   return bytes;
 }
 
@@ -543,16 +471,15 @@ async function download(url, shard, network, cache, { signal, onBytes }) {
  * @returns {ModelFiles}
  */
 function remoteFiles(base, network, cache, given) {
-  /** @type {Bytes | undefined} */
+  /** @type {string | undefined} */
   let fetched;
   return {
     async manifest(signal) {
       if (given !== undefined) return given;
-      const kept = network.policy === 'offline' ? await cache.recall(base) : undefined;
-      fetched = kept ?? new Uint8Array(await (await request(base, network, signal)).arrayBuffer());
-      return new TextDecoder().decode(fetched);
+      const kept = network.policy === 'offline' && (await cache.recall(base));
+      return kept ? new TextDecoder().decode(kept) : (fetched = await (await request(base, network, signal)).text());
     },
-    read: (shard, control) => cache.alone(shard, control.signal, async () => {
+    read: (shard, control) => locked(shard.sha256, control.signal, async () => {
       const kept = await cache.get(shard);
       control.signal?.throwIfAborted();
       if (!kept) return download(new URL(shard.path, base), shard, network, cache, control);
@@ -560,7 +487,7 @@ function remoteFiles(base, network, cache, given) {
       return kept;
     }),
     // Only now: a manifest that does not load must not take the place of one that does.
-    complete: async () => { if (fetched) await cache.remember(base, fetched); },
+    complete: async () => { if (fetched) await cache.remember(base, new Response(fetched)); },
   };
 }
 

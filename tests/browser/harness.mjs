@@ -28,7 +28,7 @@ export async function startBrowser({ gpu = true } = {}) {
 }
 
 /** The page and the package as `build.sh demo` serves them. */
-export const startServer = (options) => serve({ root: www, mounts: { '/ctmatch': pkg, '/test': join(here, 'pages'), '/parity': join(here, 'parity'), '/fixtures': join(here, '../fixtures') }, ...options });
+export const startServer = (options) => serve({ root: www, mounts: { '/ctmatch': pkg, '/test': join(here, 'pages'), '/parity': join(here, 'parity') }, ...options });
 
 /**
  * A page of `origin` in a context of its own, and what went wrong on it.

@@ -48,19 +48,34 @@ async function locate(path, mounts) {
     const base = await realpath(folder);
     const file = await realpath(join(base, inside === '' || inside.endsWith('/') ? `${inside}index.html` : inside));
     if (!file.startsWith(base + sep)) return undefined;
-    const { size } = await stat(file).then((s) => (s.isFile() ? s : Promise.reject(new Error('not a file'))));
-    return { file, size };
+    const { size, mtimeMs } = await stat(file).then((s) => (s.isFile() ? s : Promise.reject(new Error('not a file'))));
+    return { file, size, etag: `"${size.toString(16)}-${Math.round(mtimeMs).toString(16)}"` };
   } catch {
     return undefined;
   }
 }
 
 /**
- * @param {{ root?: string, mounts?: Record<string, string>, port?: number, headers?: Record<string, string> }} [options]
- *   `mounts`: URL prefix to folder; `headers` replaces the policy headers
+ * The one range a request asks for: null when it is outside, undefined when all is to be sent.
+ * @param {import('node:http').IncomingHttpHeaders} headers
+ * @param {{ size: number, etag: string }} found
+ */
+function asked({ range, 'if-range': version }, { size, etag }) {
+  const [, first, last] = range?.match(/^bytes=(\d*)-(\d*)$/) ?? [];
+  if ((!first && !last) || (version && version !== etag)) return undefined;
+  const start = first ? Number(first) : Math.max(0, size - Number(last));
+  const end = first && last ? Math.min(Number(last), size - 1) : size - 1;
+  if (first && last && Number(last) < start) return undefined;
+  return start < size ? { start, end } : null;
+}
+
+/**
+ * @param {{ root?: string, mounts?: Record<string, string>, port?: number, headers?: Record<string, string>,
+ *   intercept?: (request: import('node:http').IncomingMessage, response: import('node:http').ServerResponse) => unknown }} [options]
+ *   `mounts`: URL prefix to folder; `headers` replaces the policy headers; `intercept` gives true when it answers itself
  * @returns {Promise<{ origin: string, requests: string[], close(): Promise<void> }>}
  */
-export async function serve({ root = join(repository, 'www'), mounts = { '/ctmatch': join(repository, 'pkg') }, port = 0, headers = POLICY_HEADERS } = {}) {
+export async function serve({ root = join(repository, 'www'), mounts = { '/ctmatch': join(repository, 'pkg') }, port = 0, headers = POLICY_HEADERS, intercept } = {}) {
   const table = Object.entries({ ...mounts, '': root })
     .map(([prefix, folder]) => /** @type {[string, string]} */ ([`${prefix.replace(/\/+$/, '')}/`, resolve(folder)]))
     .sort(([a], [b]) => b.length - a.length);
@@ -70,6 +85,7 @@ export async function serve({ root = join(repository, 'www'), mounts = { '/ctmat
     for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
     response.setHeader('Cache-Control', 'no-cache');
     requests.push(`${request.method} ${request.url}`);
+    if (await intercept?.(request, response)) return undefined;
     const plain = (status, text) => {
       response.writeHead(status, { 'Content-Type': 'text/plain; charset=utf-8' });
       response.end(`${text}\n`);
@@ -83,9 +99,19 @@ export async function serve({ root = join(repository, 'www'), mounts = { '/ctmat
     }
     const found = await locate(path, table);
     if (!found) return plain(404, 'not found');
-    response.writeHead(200, { 'Content-Type': TYPES[extname(found.file)] ?? 'application/octet-stream', 'Content-Length': found.size });
+    response.setHeader('Accept-Ranges', 'bytes');
+    response.setHeader('ETag', found.etag);
+    const range = request.method === 'GET' ? asked(request.headers, found) : undefined;
+    if (range === null) {
+      response.setHeader('Content-Range', `bytes */${found.size}`);
+      return plain(416, 'no such range');
+    }
+    if (range) response.setHeader('Content-Range', `bytes ${range.start}-${range.end}/${found.size}`);
+    response.writeHead(range ? 206 : 200, {
+      'Content-Type': TYPES[extname(found.file)] ?? 'application/octet-stream', 'Content-Length': range ? range.end - range.start + 1 : found.size,
+    });
     if (request.method === 'HEAD') return response.end();
-    createReadStream(found.file).on('error', () => response.destroy()).pipe(response);
+    createReadStream(found.file, range).on('error', () => response.destroy()).pipe(response);
   });
 
   await new Promise((done, fail) => server.once('error', fail).listen(port, '127.0.0.1', done));

@@ -37,6 +37,26 @@ test('MIME types', async () => {
   assert.equal((await fetch(`${server.origin}/sample/chest.nii.gz`)).headers.get('content-encoding'), null);
 });
 
+test('one range of a file, if it is still the same file', async () => {
+  const url = `${server.origin}/sample/reports.json`;
+  const whole = await fetch(url);
+  const [text, etag] = [await whole.text(), whole.headers.get('etag')];
+  const size = Buffer.byteLength(text);
+  for (const [headers, status, contentRange, body] of [
+    [{ Range: 'bytes=0-3' }, 206, `bytes 0-3/${size}`, text.slice(0, 4)],
+    [{ Range: `bytes=${size - 2}-` }, 206, `bytes ${size - 2}-${size - 1}/${size}`, text.slice(-2)],
+    [{ Range: 'bytes=-2' }, 206, `bytes ${size - 2}-${size - 1}/${size}`, text.slice(-2)],
+    [{ Range: `bytes=${size}-` }, 416, `bytes */${size}`],
+    [{ Range: 'bytes=0-1,3-4' }, 200, null, text],
+    [{ Range: 'bytes=0-3', 'If-Range': etag }, 206, `bytes 0-3/${size}`, text.slice(0, 4)],
+    [{ Range: 'bytes=0-3', 'If-Range': '"another"' }, 200, null, text],
+  ]) {
+    const found = await fetch(url, { headers });
+    assert.deepEqual([found.status, found.headers.get('content-range')], [status, contentRange], JSON.stringify(headers));
+    if (body !== undefined) assert.equal(await found.text(), body, JSON.stringify(headers));
+  }
+});
+
 test('nothing outside the folders is served', async () => {
   for (const path of ['/../Cargo.toml', '/%2e%2e/Cargo.toml', '/ctmatch/../../Cargo.toml', '/ctmatch/..%2f..%2fCargo.toml', '/..%5cCargo.toml', '/sample', '//etc/passwd', '/%00']) {
     assert.ok([400, 404].includes((await raw('GET', path)).status), path);

@@ -164,7 +164,7 @@ test('refusals: each has its code', { timeout: SLOW_MS }, async () => {
       damaged: await code(session.loadModel({ files: damaged })),
       cut: await code(session.loadModel({ files: cut })),
       without: await code(session.loadModel({ files: without })),
-      offline: await code(open({ ...cpu, network: 'offline' })),
+      offline: await code(open({ ...cpu, network: 'offline', cache: 'none' })),
     };
     await session.loadModel({ files: local });
     results.noReports = await code(session.encodeReports([]));

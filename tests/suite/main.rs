@@ -24,4 +24,5 @@ mod rank;
 mod reports;
 mod speed;
 mod synthetic;
+mod synthetic_files;
 mod tokenizer;

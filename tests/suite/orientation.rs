@@ -2,7 +2,7 @@
 //! N-11, V-2, V-18).
 #![allow(clippy::unwrap_used)]
 
-use crate::npy;
+use crate::synthetic_files;
 use ctmatch::volume::GridMap;
 use ctmatch::volume::Image;
 use ctmatch::volume::Plane;
@@ -162,7 +162,7 @@ fn left_stays_left_on_the_screen() {
 #[test]
 fn the_probe_reads_the_truth_at_every_voxel() {
     for file in ["v01_i16_le.nii", "o01_lps_sform.nii", "o12_sagittal.nii"] {
-        let volume = read(&npy::fixture_bytes(&format!("synthetic_nifti/{file}")), &ReadOptions::default()).unwrap();
+        let volume = read(&synthetic_files::file(file), &ReadOptions::default()).unwrap();
         let lps = file.starts_with("o01");
         assert_eq!(volume.dims(), [7, 6, 5], "{file}");
         for z in 0..5 {

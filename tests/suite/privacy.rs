@@ -1,7 +1,8 @@
 //! Possible identifiers (P-1 to P-6): rules, planted markers that are found and appear nowhere else, clean copies.
 
 use crate::npy::fixture;
-use crate::npy::fixture_bytes;
+use crate::synthetic_files;
+use crate::synthetic_files::file as synthetic;
 use ctmatch::volume::Cleaner;
 use ctmatch::volume::Finding;
 use ctmatch::volume::Identifier;
@@ -31,10 +32,6 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
-
-fn synthetic(file: &str) -> Vec<u8> {
-    fixture_bytes(&format!("synthetic_nifti/{file}"))
-}
 
 fn open(bytes: &[u8]) -> Volume {
     read(bytes, &ReadOptions::default()).unwrap()
@@ -519,11 +516,7 @@ fn any_bytes_can_be_searched() {
 fn clean_copies_keep_voxels_and_geometry() {
     let mut files: Vec<(String, Vec<u8>)> =
         planted().into_iter().map(|planted| (planted.place, planted.bytes)).collect();
-    let folder = fixture("synthetic_nifti/manifest.json");
-    for entry in fs::read_dir(folder.parent().unwrap()).unwrap() {
-        let path = entry.unwrap().path();
-        files.push((path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(&path).unwrap()));
-    }
+    files.extend(synthetic_files::files().into_iter().map(|(name, bytes)| (name.to_owned(), bytes)));
     let mut checked = 0;
     for (name, bytes) in files {
         let options = ReadOptions { frame: name.starts_with("b14").then_some(2), ..ReadOptions::default() };
@@ -672,7 +665,7 @@ fn inspect_hides_markers_unless_asked() {
 fn inspect_says_what_was_not_found_and_writes_clean_copies() {
     let folder = TempDir::new().unwrap();
     let out = folder.path().join("volume.nii.gz");
-    let planted = fixture("synthetic_nifti/v17_phi_fields.nii");
+    let planted = synthetic_files::write(folder.path(), "v17_phi_fields.nii");
     let (done, shown) = run(&["inspect", path(&planted), "--clean-copy", path(&out)]);
     assert!(done, "{shown}");
     assert!(shown.contains("Possible identifiers: 6 (hidden, click to show). You can save a clean copy."), "{shown}");
@@ -688,7 +681,8 @@ fn inspect_says_what_was_not_found_and_writes_clean_copies() {
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["identifiers"], json!([]));
     assert_eq!(json["notices"]["zh"][1], "影像本身可能识别个人身份（面部、烧录文字），未作检查。");
-    let pair = fixture("synthetic_nifti/v18_pair.hdr");
+    synthetic_files::write(folder.path(), "v18_pair.img");
+    let pair = synthetic_files::write(folder.path(), "v18_pair.hdr");
     let joined = folder.path().join("joined.nii.gz");
     assert!(run(&["inspect", path(&pair), "--clean-copy", path(&joined)]).0);
     assert_eq!(open(&fs::read(&joined).unwrap()).stored_dims(), [7, 6, 5]);

@@ -1,7 +1,9 @@
 //! The loader contract of NIFTI_AND_PRIVACY.md 6.2 on the 82 synthetic files, on patched copies, and under damage.
 #![allow(clippy::unwrap_used)]
 
-use crate::npy;
+use crate::synthetic_files;
+use crate::synthetic_files::file as bytes;
+use crate::synthetic_files::truth;
 use ctmatch::error::Error;
 use ctmatch::volume::Action;
 use ctmatch::volume::Finding;
@@ -25,7 +27,9 @@ use flate2::write::GzEncoder;
 use nifti::IntoNdArray;
 use nifti::NiftiObject;
 use nifti::ReaderOptions;
+use std::collections::BTreeSet;
 use std::io::Write;
+use tempfile::TempDir;
 
 /// File, what `read` raises (an error, or findings separated by blanks), what `assess` adds besides `E_2D`.
 const TABLE: &[(&str, &str, &str)] = &[
@@ -113,10 +117,6 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("b30_huge_slices_1e0.nii", "W_SPACING", ""),
 ];
 
-fn bytes(file: &str) -> Vec<u8> {
-    npy::fixture_bytes(&format!("synthetic_nifti/{file}"))
-}
-
 fn options(file: &str) -> ReadOptions {
     ReadOptions { named_gz: Some(file.ends_with(".gz")), ..ReadOptions::default() }
 }
@@ -132,17 +132,6 @@ fn outcome(result: &Result<Volume, Error>) -> String {
     }
 }
 
-/// HU of the fixtures at (x, y, z), in the order x fastest.
-fn truth() -> Vec<i16> {
-    let mut hu = Vec::new();
-    for z in 0..5 {
-        for y in 0..6 {
-            hu.extend((0..7).map(|x| -1000 + 10 * x + 100 * y + 300 * z));
-        }
-    }
-    hu
-}
-
 /// `v01` with bytes replaced.
 fn patched(patches: &[(usize, &[u8])]) -> Vec<u8> {
     let mut file = bytes("v01_i16_le.nii");
@@ -150,6 +139,23 @@ fn patched(patches: &[(usize, &[u8])]) -> Vec<u8> {
         file[*at..at + new.len()].copy_from_slice(new);
     }
     file
+}
+
+/// `v01` with other voxels, by their index.
+fn voxels(hu: fn(i16) -> i16) -> Vec<u8> {
+    patched(&[(352, &i16s(&(0..210).map(hu).collect::<Vec<_>>()))])
+}
+
+/// `v01` with a sform that cannot be used beside a qform that can.
+fn broken_sform() -> Vec<u8> {
+    patched(&[(252, &i16s(&[1, 1])), (280, &f32s(&[0.0; 12]))])
+}
+
+/// `v01` rotated by 20 degrees about z.
+fn oblique() -> Vec<u8> {
+    let (s, c) = 20f32.to_radians().sin_cos();
+    let rows = [0.75 * c, -0.75 * s, 0.0, 0.0, 0.75 * s, 0.75 * c, 0.0, 0.0, 0.0, 0.0, 1.5, 0.0];
+    patched(&[(280, &f32s(&rows))])
 }
 
 fn f32s(values: &[f32]) -> Vec<u8> {
@@ -187,20 +193,15 @@ fn every_file_gives_its_code() {
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
-    let manifest: serde_json::Value =
-        serde_json::from_slice(&npy::fixture_bytes("synthetic_nifti/manifest.json")).unwrap();
-    let listed: Vec<&str> = manifest.as_array().unwrap().iter().map(|e| e["file"].as_str().unwrap()).collect();
-    assert_eq!(listed, TABLE.iter().map(|row| row.0).collect::<Vec<_>>());
+    let made: Vec<&str> = synthetic_files::files().iter().map(|(name, _)| *name).collect();
+    assert_eq!(made, TABLE.iter().map(|row| row.0).collect::<Vec<_>>());
 }
 
 #[test]
 fn accepted_files_hold_the_truth() {
-    let manifest: serde_json::Value =
-        serde_json::from_slice(&npy::fixture_bytes("synthetic_nifti/manifest.json")).unwrap();
     let truth = truth();
     let mut checked = 0;
-    for entry in manifest.as_array().unwrap().iter().filter(|e| e["truth_hu"] == true) {
-        let file = entry["file"].as_str().unwrap();
+    for (file, ..) in TABLE.iter().filter(|(file, ..)| synthetic_files::holds_truth(file)) {
         let Ok(volume) = read(&bytes(file), &options(file)) else { continue };
         checked += 1;
         let mut stored = truth.clone();
@@ -252,6 +253,8 @@ fn voxels_equal_those_of_crate_nifti() {
     // N-2: only the files on which the crate is right.
     let exact = ["v07", "v12", "v13", "v14", "v16", "v18", "v19", "v20"];
     let also = ["h01", "h02", "b02", "b05", "b30"];
+    let folder = TempDir::new().unwrap();
+    let on_disk = |file: &str| synthetic_files::write(folder.path(), file);
     let mut compared = 0;
     for (file, ..) in TABLE {
         let id = &file[..3];
@@ -260,7 +263,7 @@ fn voxels_equal_those_of_crate_nifti() {
         if !(valid || oriented || id == "u01" || also.contains(&id)) {
             continue;
         }
-        let object = ReaderOptions::new().read_file(npy::fixture(&format!("synthetic_nifti/{file}"))).unwrap();
+        let object = ReaderOptions::new().read_file(on_disk(file)).unwrap();
         let ours = read(&bytes(file), &ReadOptions::default()).unwrap();
         let header = object.header().clone();
         let theirs = object.into_volume().into_ndarray::<f64>().unwrap();
@@ -273,7 +276,7 @@ fn voxels_equal_those_of_crate_nifti() {
         compared += 1;
     }
     assert_eq!(compared, 35);
-    let [header, image] = ["v18_pair.hdr", "v18_pair.img"].map(|f| npy::fixture(&format!("synthetic_nifti/{f}")));
+    let [header, image] = ["v18_pair.hdr", "v18_pair.img"].map(on_disk);
     let pair = ReaderOptions::new().read_file_pair(header, image).unwrap();
     let theirs = pair.into_volume().into_ndarray::<f64>().unwrap();
     assert!(theirs.t().iter().copied().eq(truth().into_iter().map(f64::from)));
@@ -330,8 +333,8 @@ fn parameters_and_units() {
 fn built_cases() {
     let auto = ReadOptions::default();
     let mode = |orientation| ReadOptions { orientation, ..ReadOptions::default() };
-    // A sform that cannot be used beside a qform that can: asked, then answered.
-    let broken = patched(&[(252, &i16s(&[1, 1])), (280, &f32s(&[0.0; 12]))]);
+    // Asked, then answered.
+    let broken = broken_sform();
     let volume = read(&broken, &auto).unwrap();
     assert_eq!((codes(volume.findings()).as_str(), volume.findings()[0].action), ("E_XFORM", Action::Ask));
     assert_eq!(volume.orientation().code(), "RAS");
@@ -346,20 +349,16 @@ fn built_cases() {
     for file in ["v01_i16_le.nii", "o04_none.nii"] {
         assert_eq!(read(&bytes(file), &mode(OrientationMode::OtherForm)).unwrap_err(), Error::Transform);
     }
-    // Rotated by 20 degrees about z.
-    let (s, c) = 20f32.to_radians().sin_cos();
-    let rows = [0.75 * c, -0.75 * s, 0.0, 0.0, 0.75 * s, 0.75 * c, 0.0, 0.0, 0.0, 0.0, 1.5, 0.0];
-    let volume = read(&patched(&[(280, &f32s(&rows))]), &auto).unwrap();
+    let volume = read(&oblique(), &auto).unwrap();
     assert_eq!(codes(volume.findings()), "W_OBLIQUE");
     assert_eq!(*param(volume.findings(), "W_OBLIQUE", "deg"), Param::Number(20.0));
     // HU verdicts on rewritten voxels.
-    let voxels = |hu: &dyn Fn(usize) -> i16| patched(&[(352, &i16s(&(0..210).map(hu).collect::<Vec<_>>()))]);
     let verdict = |file: &[u8]| codes(&assess(&read(file, &auto).unwrap()).findings);
-    assert_eq!(verdict(&voxels(&|n| (n % 40) as i16 * 3)), "W_MASK");
-    assert_eq!(verdict(&voxels(&|n| n as i16)), "E_NOT_HU");
-    assert_eq!(verdict(&voxels(&|n| n as i16 * 20 - 8192)), "W_HU_RAW H_PAD");
-    assert_eq!(verdict(&voxels(&|n| -5000 - n as i16)), "W_HU_RAW H_PAD");
-    assert_eq!(verdict(&voxels(&|_| -2000)), "E_NOT_HU H_PAD");
+    assert_eq!(verdict(&voxels(|n| n % 40 * 3)), "W_MASK");
+    assert_eq!(verdict(&voxels(|n| n)), "E_NOT_HU");
+    assert_eq!(verdict(&voxels(|n| n * 20 - 8192)), "W_HU_RAW H_PAD");
+    assert_eq!(verdict(&voxels(|n| -5000 - n)), "W_HU_RAW H_PAD");
+    assert_eq!(verdict(&voxels(|_| -2000)), "E_NOT_HU H_PAD");
     // Scaled values: half away from zero, saturation, infinity after scaling.
     let scaled = patched(&[(112, &f32s(&[0.5, 0.0])), (352, &i16s(&[3, -3, 1, -1]))]);
     assert_eq!(read(&scaled, &auto).unwrap().stored_voxels()[..4], [2, -2, 1, -1]);
@@ -592,36 +591,217 @@ fn sidecars_and_headers_are_not_both_applied() {
     }
 }
 
+/// What `read` refuses: file, code, both sentences of 6.2.
+const REFUSED: &[(&str, &str, &str, &str)] = &[
+    ("b24_empty.nii", "E_EMPTY", "The file is empty.", "文件为空。"),
+    (
+        "b26_dicom_renamed.nii",
+        "E_DICOM",
+        "This is a DICOM file. Convert the series to NIfTI first (for example with dcm2niix).",
+        "这是 DICOM 文件，请先转换为 NIfTI（如 dcm2niix）。",
+    ),
+    (
+        "b27_zip.nii.gz",
+        "E_ZIP",
+        "This is a ZIP archive. Unpack it and drop the .nii.gz inside.",
+        "这是 ZIP 压缩包，请解压后再拖入其中的 .nii.gz。",
+    ),
+    (
+        "b25_text.nii",
+        "E_NOT_NIFTI",
+        "This is not a NIfTI file. Expected .nii, .nii.gz or .hdr + .img.",
+        "这不是 NIfTI 文件，应为 .nii、.nii.gz 或 .hdr + .img。",
+    ),
+    (
+        "b19_analyze.hdr",
+        "E_ANALYZE",
+        "Analyze 7.5 has no reliable orientation. Convert it to NIfTI.",
+        "Analyze 7.5 无可靠方向信息，请转换为 NIfTI。",
+    ),
+    (
+        "v18_pair.hdr",
+        "E_PAIR",
+        "This header needs its .img file. Drop both together.",
+        "该头文件需要对应的 .img，请同时拖入。",
+    ),
+    (
+        "b03_gz_truncated.nii.gz",
+        "E_GZ_CUT",
+        "The compressed file is cut short (incomplete download or copy).",
+        "压缩文件不完整（下载或复制中断）。",
+    ),
+    (
+        "b04_gz_badcrc.nii.gz",
+        "E_GZ_CRC",
+        "The compressed file is damaged: its checksum does not match. Nothing was analysed.",
+        "压缩文件已损坏（校验和不符），未进行分析。",
+    ),
+    ("b01_truncated.nii", "E_TRUNC", "Voxel data incomplete: 370 of 420 bytes.", "体素数据不完整：370/420 字节。"),
+    ("b06_dim0.nii", "E_DIM", "Invalid image size in the header.", "头文件中的图像尺寸无效。"),
+    ("b15_2d.nii", "E_2D", "A 3D volume with at least 20 slices is needed.", "需要至少 20 层的三维数据。"),
+    ("b14_4d_three.nii", "E_4D", "3 volumes found. Choose one.", "文件含 3 个时相，请选择。"),
+    ("b11_rgb24.nii", "E_DTYPE", "Data type RGB24 is not CT data.", "数据类型 RGB24 不是 CT 数据。"),
+    (
+        "b08_bomb.nii",
+        "E_BIG",
+        "The header claims 32767 x 32767 x 32767 voxels; the limit is 8192 per axis.",
+        "头文件声明大小为 32767 x 32767 x 32767 voxels，超过上限 8192 per axis。",
+    ),
+    ("b16_vox0.nii", "E_OFFSET", "Data offset in the header is invalid.", "头文件中的数据偏移无效。"),
+    ("h07_slope_inf.nii", "E_SCALE", "Intensity scaling in the header is invalid.", "头文件中的灰度缩放参数无效。"),
+    (
+        "o14_pixdim_zero.nii",
+        "E_SPACING",
+        "Voxel spacing in the header is zero or invalid.",
+        "头文件中的体素间距为零或无效。",
+    ),
+    ("o08_sform_zero.nii", "E_XFORM", "The orientation matrix is invalid.", "方向矩阵无效。"),
+];
+
 #[test]
-fn messages_are_those_of_the_errors() {
-    let errors = [
-        Error::EmptyFile,
-        Error::Dicom,
-        Error::Zip,
-        Error::NotNifti,
-        Error::Analyze,
-        Error::Pair,
-        Error::GzipCut,
-        Error::GzipChecksum,
-        Error::Truncated { got: 1, need: 2 },
-        Error::Dimensions,
-        Error::NotThreeD,
-        Error::Frames { n: 3 },
-        Error::Datatype { name: "RGB24".into() },
-        Error::TooBig { size: "a".into(), limit: "b".into() },
-        Error::Offset,
-        Error::Scale,
-        Error::Spacing,
-        Error::Transform,
-    ];
-    for error in &errors {
-        let finding = Finding::from_error(error).unwrap();
-        assert_eq!(finding.message(Lang::En), error.to_string());
-        assert!(!finding.message(Lang::Zh).is_ascii());
+fn messages_are_exact_in_both_languages() {
+    let mut said = BTreeSet::new();
+    for (file, code, en, zh) in REFUSED {
+        let error = read(&bytes(file), &options(file)).unwrap_err();
+        assert_eq!((error.code(), error.to_string().as_str()), (*code, *en), "{file}");
+        let finding = Finding::from_error(&error).unwrap();
+        let action = if *code == "E_4D" { Action::Ask } else { Action::Refuse };
+        assert_eq!((finding.code, finding.action), (*code, action), "{file}");
+        assert_eq!((finding.message(Lang::En).as_str(), finding.message(Lang::Zh).as_str()), (*en, *zh), "{file}");
+        said.insert(*code);
     }
-    assert_eq!(Finding::from_error(&Error::NoModel), None);
+    use Action::Ask;
+    use Action::Note;
+    use Action::Refuse;
+    let opened = |bytes: &[u8], name: &str| read(bytes, &options(name)).unwrap();
+    let of = |name: &str| opened(&bytes(name), name);
+    let built = |bytes: Vec<u8>| opened(&bytes, "built.nii");
+    for (volume, code, action, en, zh) in [
+        (
+            of("v01_i16_le.nii"),
+            "E_2D",
+            Refuse,
+            "A 3D volume with at least 20 slices is needed.",
+            "需要至少 20 层的三维数据。",
+        ),
+        (built(broken_sform()), "E_XFORM", Ask, "The orientation matrix is invalid.", "方向矩阵无效。"),
+        (
+            of("o04_none.nii"),
+            "W_NOXFORM",
+            Ask,
+            "Orientation is not stored: left/right cannot be verified.",
+            "未记录方向信息，无法确认左右。",
+        ),
+        (
+            of("o03_both_disagree.nii"),
+            "W_DISAGREE",
+            Ask,
+            "Two orientations disagree (sform used).",
+            "两套方向信息不一致（采用 sform）。",
+        ),
+        (
+            of("o10_shear_tilt.nii"),
+            "W_SHEAR",
+            Ask,
+            "Slices are sheared (gantry tilt 15.4 deg).",
+            "层面存在剪切（机架倾斜 15.4°）。",
+        ),
+        (
+            built(oblique()),
+            "W_OBLIQUE",
+            Ask,
+            "The image axes are rotated by 20 deg; the nearest anatomical axes are used.",
+            "图像轴旋转 20°，按最接近的解剖方向处理。",
+        ),
+        (
+            of("b30_huge_slices_1e0.nii"),
+            "W_SPACING",
+            Ask,
+            "Unusual voxel spacing 0.75 x 0.75 x 50 mm.",
+            "体素间距异常：0.75 x 0.75 x 50 mm。",
+        ),
+        (of("u01_unknown.nii"), "W_UNITS", Note, "Units not stated; mm assumed.", "未注明单位，按毫米处理。"),
+        (of("u01_metre.nii"), "H_UNITS", Note, "Converted to mm.", "已换算为毫米。"),
+        (
+            of("o11_pixdim_neg.nii"),
+            "H_PIXDIM",
+            Note,
+            "Negative voxel size in the header; its absolute value was used.",
+            "头文件中的体素尺寸为负，已取绝对值。",
+        ),
+        (
+            of("v13_gz_named_nii.nii"),
+            "H_NAME",
+            Note,
+            "The file name does not match its content; the content was used.",
+            "文件名与内容不符，已按内容读取。",
+        ),
+        (
+            of("b09_bitpix0.nii"),
+            "W_BITPIX",
+            Note,
+            "bitpix disagrees with the data type; the data type was used.",
+            "bitpix 与数据类型不一致，已按数据类型读取。",
+        ),
+        (
+            of("b21_ext_esize0.nii"),
+            "W_EXT",
+            Note,
+            "The header extension list is damaged and was skipped.",
+            "头文件扩展区已损坏，已跳过。",
+        ),
+        (
+            of("b02_trailing.nii"),
+            "W_TRAIL",
+            Note,
+            "Extra bytes after the voxel data were ignored.",
+            "已忽略体素数据之后的多余字节。",
+        ),
+        (of("h03_f32_nan.nii"), "W_NAN", Ask, "30 invalid voxels replaced by air.", "30 个无效体素已替换为空气值。"),
+        (of("h02_pad-3024.nii"), "H_PAD", Note, "30 padding voxels below -1500 HU.", "30 个填充体素低于 -1500 HU。"),
+        (
+            of("h01_u16_plus1024_noscale.nii"),
+            "W_HU_OFFSET",
+            Ask,
+            "Values look like HU + 1024. Subtract 1024?",
+            "数值疑似 HU+1024，是否减去 1024？",
+        ),
+        (
+            built(voxels(|n| n * 20 - 8192)),
+            "W_HU_RAW",
+            Ask,
+            "Values are not in HU. Enter slope and intercept or load the metadata CSV.",
+            "数值不是 HU，请输入斜率/截距或载入元数据 CSV。",
+        ),
+        (of("h04_const.nii"), "E_NOT_HU", Refuse, "This is not a CT in Hounsfield units.", "这不是以 HU 表示的 CT。"),
+        (built(voxels(|n| n % 40 * 3)), "W_MASK", Ask, "This looks like a segmentation mask.", "疑似分割掩膜。"),
+        (
+            ball_phantom([80, 70, 80], 0.5),
+            "W_NOT_CHEST",
+            Ask,
+            "No lung was recognised. The model was trained on chest CT only.",
+            "未识别到肺组织，模型仅适用于胸部 CT。",
+        ),
+        (
+            ball_phantom([80, 70, 95], 5.0),
+            "W_FOV",
+            Ask,
+            "Part of the chest lies outside the model's field of view.",
+            "部分胸廓位于模型视野之外。",
+        ),
+    ] {
+        let judged = assess(&volume).findings;
+        let finding =
+            volume.findings().iter().chain(&judged).find(|f| f.code == code).unwrap_or_else(|| panic!("{code}"));
+        assert_eq!(finding.action, action, "{code}");
+        assert_eq!((finding.message(Lang::En).as_str(), finding.message(Lang::Zh).as_str()), (en, zh), "{code}");
+        said.insert(code);
+    }
+    // Every row of 6.2, and no other sentence.
+    assert_eq!(said, MESSAGES.iter().map(|row| row.0).collect());
     assert_eq!(MESSAGES.len(), 38);
-    let json = serde_json::to_string(&Finding::from_error(&errors[11])).unwrap();
+    assert_eq!(Finding::from_error(&Error::NoModel), None);
+    let json = serde_json::to_string(&Finding::from_error(&Error::Frames { n: 3 })).unwrap();
     assert_eq!(json, r#"{"code":"E_4D","action":"ask","params":{"n":3}}"#);
 }
 

@@ -27,7 +27,8 @@ export async function example(file: File, signal: AbortSignal): Promise<string> 
   await session.readVolume(file, { fileName: file.name });
   // @ts-expect-error a report set is not an image latent
   await session.rank(reports, image);
-  const here: Session = await openHere({ worker: false });
+  const here: Session = await openHere({ worker: false, cache: 'memory', network: 'offline' });
+  await here.clearCache();
   await here.close();
   return best.toFixed(3);
 }

@@ -1,0 +1,452 @@
+// Weights on their way into a session: the cache, broken downloads, wrong bytes, full disks, no network.
+
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, beforeEach, test } from 'node:test';
+import { attempt, newPackagePage, pkg, repository, startBrowser, startServer, www } from './harness.mjs';
+
+const SHARDS = 4;
+const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex');
+
+/** The embedded model with its tensors dealt out to several shards: `{ folder, files: Map<path, bytes>, manifest }`. */
+async function splitModel() {
+  const folder = await mkdtemp(join(tmpdir(), 'ctmatch-split-'));
+  const manifest = JSON.parse(await readFile(join(www, 'model/manifest.json'), 'utf8'));
+  const [variant] = Object.values(manifest.variants);
+  const whole = await readFile(join(www, 'model', variant.shards[0].path));
+  const start = 8 + Number(whole.readBigUInt64LE(0));
+  const { __metadata__: metadata, ...tensors } = JSON.parse(whole.subarray(8, start));
+  const files = new Map([[manifest.files.tokenizer.path, await readFile(join(www, 'model', manifest.files.tokenizer.path))]]);
+  const dealt = Array.from({ length: SHARDS }, () => []);
+  const held = dealt.map(() => 0);
+  for (const tensor of Object.entries(tensors).sort(([, { data_offsets: [a, b] }], [, { data_offsets: [c, d] }]) => d - c - (b - a))) {
+    const least = held.indexOf(Math.min(...held));
+    dealt[least].push(tensor);
+    held[least] += tensor[1].data_offsets[1] - tensor[1].data_offsets[0];
+  }
+  variant.shards = dealt.map((part, i) => {
+    const header = metadata ? { __metadata__: metadata } : {};
+    const data = [];
+    let at = 0;
+    for (const [name, tensor] of part) {
+      const bytes = whole.subarray(start + tensor.data_offsets[0], start + tensor.data_offsets[1]);
+      header[name] = { ...tensor, data_offsets: [at, at + bytes.length] };
+      data.push(bytes);
+      at += bytes.length;
+    }
+    let text = JSON.stringify(header);
+    text = text.padEnd(Math.ceil(text.length / 8) * 8);
+    const length = Buffer.alloc(8);
+    length.writeBigUInt64LE(BigInt(text.length));
+    const bytes = Buffer.concat([length, Buffer.from(text), ...data]);
+    const path = `part-${i + 1}.safetensors`;
+    files.set(path, bytes);
+    return { path, bytes: bytes.length, sha256: sha256(bytes) };
+  });
+  files.set('manifest.json', Buffer.from(JSON.stringify(manifest)));
+  for (const [path, bytes] of files) await writeFile(join(folder, path), bytes);
+  return { folder, files, manifest, shards: variant.shards, listed: [manifest.files.tokenizer, ...variant.shards] };
+}
+
+let browser;
+let server;
+let model;
+let total;
+/** The latent of the text with the embedded model as it is, in one shard. */
+let reference;
+/** What the server was asked for below /split. @type {{ path: string, range?: string, version?: string }[]} */
+let asked = [];
+/** What a test lets the server do instead. */
+let rule;
+before(async () => {
+  browser = await startBrowser({ gpu: false });
+  model = await splitModel();
+  total = model.listed.reduce((sum, { bytes }) => sum + bytes, 0);
+  server = await startServer({
+    mounts: { '/ctmatch': pkg, '/test': join(repository, 'tests/browser/pages'), '/split': model.folder },
+    intercept(request, response) {
+      if (!request.url.startsWith('/split/')) return false;
+      const path = request.url.slice('/split/'.length);
+      asked.push({ path, range: request.headers.range, version: request.headers['if-range'] });
+      return rule?.(path, request, response) ?? false;
+    },
+  });
+  const { page, finish } = await newPage();
+  ({ vector: reference } = await load(page, { model: '/model/manifest.json', cache: 'none' }));
+  assert.ok(reference.length > 0);
+  await finish();
+});
+beforeEach(() => {
+  asked = [];
+  rule = undefined;
+});
+after(async () => {
+  await browser?.close();
+  await server?.close();
+  if (model) await rm(model.folder, { recursive: true, force: true });
+});
+
+/** In every page: `load` opens a session, loads the model and encodes a text; `entries` lists the cache. */
+function helpers() {
+  window.track = (stopAt) => {
+    const controller = new AbortController();
+    const seen = { bytes: {}, events: 0, loaded: 0, reason: new DOMException('enough', 'AbortError') };
+    const onProgress = ({ phase, loadedBytes, totalBytes, source }) => {
+      if (phase !== 'weights') return;
+      seen.bytes[source] = (seen.bytes[source] ?? 0) + loadedBytes - seen.loaded;
+      Object.assign(seen, { loaded: loadedBytes, total: totalBytes, events: seen.events + 1 });
+      if (loadedBytes >= stopAt) {
+        seen.stopped ??= performance.now();
+        controller.abort(seen.reason);
+      }
+    };
+    return { seen, call: { signal: controller.signal, onProgress } };
+  };
+  window.vector = async (session) => [...(await session.encodeReports(['two small nodules in the left lower lobe'])).vectors];
+  window.load = async ({ model = '/split/manifest.json', ...options } = {}) => {
+    const result = {};
+    let session;
+    try {
+      session = await window.ctmatch.open({ backend: 'cpu', ...options });
+      const { seen, call } = window.track();
+      result.bytes = seen.bytes;
+      await session.loadModel(model, call);
+      Object.assign(result, { events: seen.events, loaded: seen.loaded, total: seen.total, vector: await window.vector(session) });
+    } catch (error) {
+      Object.assign(result, { code: error.code ?? error.name, retryable: error.retryable });
+    }
+    Object.assign(result, { degraded: session?.info.degraded, urls: session?.info.urls });
+    await session?.close();
+    return result;
+  };
+  window.entries = async () => {
+    const found = {};
+    try {
+      const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle('ctmatch');
+      for await (const [name, handle] of folder.entries()) found[name] = (await handle.getFile()).size;
+    } catch (error) {
+      if (error.name !== 'NotFoundError') throw error;
+      return null;
+    }
+    return found;
+  };
+  window.overwrite = async (name, change) => {
+    const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle('ctmatch');
+    const handle = await folder.getFileHandle(name);
+    const bytes = new Uint8Array(await (await handle.getFile()).arrayBuffer());
+    const stream = await handle.createWritable();
+    await stream.write(change(bytes));
+    await stream.close();
+  };
+}
+
+const newPage = (expect) => newPackagePage(browser, server.origin, { expect, init: helpers });
+const load = (page, options = {}) => attempt(page, (o) => window.load(o), options);
+const entries = (page) => attempt(page, () => window.entries());
+const addresses = () => model.listed.map(({ sha256: address }) => address);
+const files = () => asked.filter(({ path }) => path !== 'manifest.json');
+const LOST = /net::ERR|503/;
+
+/** The answer's beginning, then nothing more: the connection ends, or stays silent. */
+const half = (path, { end }) => (asking, request, response) => {
+  if (asking !== path) return false;
+  const bytes = model.files.get(path);
+  response.writeHead(200, { 'Content-Length': bytes.length, ETag: '"one"' });
+  response.write(bytes.subarray(0, bytes.length >> 1), () => { if (end) setTimeout(() => response.destroy(), 100); });
+  return true;
+};
+
+/** @param {any} result @param {Record<string, number>} bytes by source */
+function assertLoaded(result, bytes, message) {
+  assert.deepEqual([result.error, result.code], [undefined, undefined], message);
+  assert.deepEqual(result.bytes, bytes, message);
+  assert.deepEqual([result.loaded, result.total], [total, total], message);
+  assert.deepEqual(result.vector, reference, message);
+}
+
+test('first from the network, then from the cache, in a worker and in the calling thread', async () => {
+  const { page, finish } = await newPage();
+  assert.equal(await entries(page), null);
+  assertLoaded(await load(page), { network: total });
+  assert.deepEqual(files().map(({ path, range }) => [path, range]), model.listed.map(({ path }) => [path, undefined]));
+  const kept = await entries(page);
+  for (const { sha256: address, bytes } of model.listed) assert.equal(kept[address], bytes);
+  assert.equal(Object.keys(kept).length, model.listed.length + 2, 'and the manifest and the wasm module for offline');
+  asked = [];
+  for (const worker of [undefined, false]) {
+    const again = await load(page, { worker });
+    assertLoaded(again, { cache: total });
+    assert.deepEqual([files(), again.degraded], [[], []]);
+  }
+  await finish();
+});
+
+test('a cut download is resumed by range', async () => {
+  const { path, bytes } = model.shards[1];
+  for (const worker of [undefined, false]) {
+    const { page, finish } = await newPage(LOST);
+    const before = model.listed.slice(0, 2).reduce((sum, file) => sum + file.bytes, 0);
+    asked = [];
+    rule = half(path, { end: true });
+    const cut = await load(page, { worker });
+    assert.deepEqual([cut.code, cut.retryable], ['NETWORK', true]);
+    const got = cut.bytes.network - before;
+    assert.ok(got > 0 && got < bytes);
+    assert.equal((await entries(page))[`${model.shards[1].sha256}.part`], got);
+    // Once more while the server fails: nothing is lost.
+    rule = (asking, request, response) => asking === path && response.writeHead(503).end();
+    assert.deepEqual((await load(page, { worker })).code, 'NETWORK');
+    asked = [];
+    // The same version: the server of these tests has another tag for the file.
+    rule = (asking, request) => { if (request.headers['if-range'] === '"one"') delete request.headers['if-range']; };
+    assertLoaded(await load(page, { worker }), { cache: before + got, network: total - before - got });
+    assert.deepEqual(files()[0], { path, range: `bytes=${got}-`, version: '"one"' });
+    assert.deepEqual(Object.keys(await entries(page)).filter((name) => name.includes('.')), []);
+    await finish();
+  }
+});
+
+test('a server without ranges, or with another version, starts the file again', async () => {
+  const { path } = model.shards[0];
+  const answers = {
+    'another version': () => false, // the tag differs, so the answer is 200
+    416: (response) => response.writeHead(416).end(),
+    'another range': (response) => response.writeHead(206, { 'Content-Range': 'bytes 0-4/5' }).end('wrong'),
+    '206 without a range': (response) => response.writeHead(206).end('wrong'),
+  };
+  for (const [name, answer] of Object.entries(answers)) {
+    const { page, finish } = await newPage(/net::ERR|416/);
+    rule = half(path, { end: true });
+    assert.equal((await load(page)).code, 'NETWORK');
+    rule = (asking, request, response) => asking === path && request.headers.range && answer(response);
+    assertLoaded(await load(page), { cache: model.listed[0].bytes, network: total - model.listed[0].bytes }, name);
+    await finish();
+  }
+});
+
+test('wrong bytes end the load and are not kept', async () => {
+  const { page, finish } = await newPage(LOST);
+  const { path, bytes, sha256: address } = model.shards[0];
+  const wrong = Buffer.from(model.files.get(path));
+  wrong[bytes - 1] ^= 1;
+  const refused = async () => {
+    const found = await load(page);
+    assert.deepEqual([found.code, found.retryable], ['INTEGRITY', true]);
+    assert.deepEqual(Object.keys(await entries(page)).filter((name) => name.startsWith(address)), []);
+  };
+  // Whole, and as the rest of a download that began well.
+  rule = (asking, request, response) => asking === path && response.writeHead(200, { 'Content-Length': bytes }).end(wrong);
+  await refused();
+  rule = half(path, { end: true });
+  assert.equal((await load(page)).code, 'NETWORK');
+  rule = (asking, request, response) => {
+    if (asking !== path) return false;
+    const at = Number(request.headers.range.match(/^bytes=(\d+)-$/)[1]);
+    return response.writeHead(206, { 'Content-Range': `bytes ${at}-${bytes - 1}/${bytes}` }).end(wrong.subarray(at));
+  };
+  await refused();
+  // Too long and too short.
+  for (const body of [Buffer.concat([wrong, wrong]), wrong.subarray(1)]) {
+    rule = (asking, request, response) => asking === path && response.writeHead(200).end(body);
+    await refused();
+  }
+  rule = undefined;
+  assert.equal((await load(page)).code, undefined);
+  await finish();
+});
+
+test('a damaged cache entry is fetched again', async () => {
+  const { page, finish } = await newPage();
+  await load(page);
+  asked = [];
+  await attempt(page, async ([changed, torn]) => {
+    await window.overwrite(changed, (bytes) => bytes.map((byte, i) => (i === 1000 ? byte ^ 1 : byte)));
+    await window.overwrite(torn, (bytes) => bytes.subarray(0, 1000));
+  }, [model.shards[0].sha256, model.shards[2].sha256]);
+  const network = model.shards[0].bytes + model.shards[2].bytes;
+  assertLoaded(await load(page), { cache: total - network, network });
+  assert.deepEqual(files().map(({ path }) => path), [model.shards[0].path, model.shards[2].path]);
+  asked = [];
+  assertLoaded(await load(page), { cache: total });
+  await finish();
+});
+
+test('abort in mid-shard: the session goes on, and so does the download', async () => {
+  const { path, bytes } = model.shards[1];
+  const before = model.listed.slice(0, 2).reduce((sum, file) => sum + file.bytes, 0);
+  for (const worker of [undefined, false]) {
+    for (const cache of ['opfs', 'memory']) {
+      const { page, finish } = await newPage(/net::ERR/);
+      rule = half(path, { end: false });
+      await attempt(page, async ([options, stopAt]) => {
+        const session = await window.ctmatch.open({ backend: 'cpu', ...options });
+        window.session = session;
+        const { seen, call } = window.track(stopAt);
+        window.outcome = await session.loadModel('/split/manifest.json', call).catch((error) => ({ reason: error === seen.reason, ms: performance.now() - seen.stopped }));
+      }, [{ worker, cache }, before + (bytes >> 1)]);
+      rule = (asking, request) => { delete request.headers['if-range']; };
+      const found = await attempt(page, async () => {
+        const { session, outcome } = window;
+        const { seen, call } = window.track();
+        await session.loadModel('/split/manifest.json', call);
+        const result = { outcome, ...seen, vector: await window.vector(session) };
+        await session.close();
+        return result;
+      });
+      assert.ok(found.outcome?.reason && found.outcome.ms < 500, JSON.stringify(found.outcome));
+      const kept = before + (bytes >> 1);
+      assertLoaded(found, { cache: kept, network: total - kept }, `${worker} ${cache}`);
+      await finish();
+    }
+  }
+});
+
+test('a full disk, or none: the load goes on from memory and says so', async () => {
+  const { page, finish } = await newPage();
+  await attempt(page, async () => (await window.ctmatch.open()).close()); // the wasm module is stored before the disk is full
+  const full = await attempt(page, async () => window.load({ worker: () => new Worker('/test/full-disk-worker.js', { type: 'module' }) }));
+  assertLoaded(full, { network: total });
+  assert.deepEqual(full.degraded, ['cache: quota']);
+  assert.ok(!Object.keys(await entries(page)).some((name) => name.endsWith('.part')));
+  // What was stored before the disk was full is of use; then the disk has room again.
+  const next = await load(page);
+  assert.ok(next.bytes.cache > 0 && next.bytes.network > 0 && next.degraded.length === 0);
+  assertLoaded(await load(page), { cache: total });
+
+  const thread = await attempt(page, async () => {
+    await (await window.ctmatch.open()).clearCache();
+    const { write } = FileSystemWritableFileStream.prototype;
+    FileSystemWritableFileStream.prototype.write = async () => { throw new DOMException('full', 'QuotaExceededError'); };
+    const result = await window.load({ worker: false });
+    FileSystemWritableFileStream.prototype.write = write;
+    return result;
+  });
+  assertLoaded(thread, { network: total });
+  assert.deepEqual(thread.degraded, ['cache: quota']);
+
+  const without = await attempt(page, () => {
+    delete StorageManager.prototype.getDirectory;
+    return window.load({ worker: false });
+  });
+  assertLoaded(without, { network: total });
+  assert.deepEqual(without.degraded, ['cache: no opfs']);
+  await finish();
+});
+
+test('offline: everything from the cache, or OFFLINE_MISS; clearCache leaves nothing', async () => {
+  const { page, finish } = await newPage();
+  const offline = { network: 'offline' };
+  assert.equal((await load(page, offline)).code, 'OFFLINE_MISS', 'the wasm module');
+  await attempt(page, async () => (await window.ctmatch.open()).close());
+  assert.equal((await load(page, offline)).code, 'OFFLINE_MISS', 'the manifest');
+  await load(page);
+  const requests = server.requests.length;
+  const found = await load(page, offline);
+  assertLoaded(found, { cache: total });
+  assert.deepEqual(found.urls, []);
+  assert.deepEqual(server.requests.slice(requests).filter((line) => !line.endsWith('.js')), []);
+  await attempt(page, (address) => window.overwrite(address, (bytes) => bytes.subarray(1)), model.shards[3].sha256);
+  assert.equal((await load(page, offline)).code, 'OFFLINE_MISS', 'a shard');
+
+  const cleared = await attempt(page, async () => {
+    const session = await window.ctmatch.open({ backend: 'cpu', model: '/split/manifest.json' });
+    await session.clearCache();
+    const left = await window.entries();
+    const vector = await window.vector(session);
+    const { seen, call } = window.track();
+    await session.loadModel('/split/manifest.json', call);
+    await session.clearCache();
+    await session.clearCache();
+    await session.close();
+    return { left, vector, again: seen.bytes, end: await window.entries() };
+  });
+  assert.deepEqual(cleared, { left: null, vector: reference, again: { network: total }, end: null });
+  await finish();
+});
+
+test('two sessions at once load every file once', async () => {
+  const { page, finish } = await newPage();
+  const found = await attempt(page, () => Promise.all([window.load(), window.load(), window.load({ worker: false })]));
+  for (const result of found) {
+    assert.deepEqual([result.vector, result.loaded, result.degraded], [reference, total, []]);
+  }
+  assert.deepEqual(files().map(({ path }) => path).sort(), model.listed.map(({ path }) => path).sort());
+  assert.deepEqual(Object.keys(await entries(page)).filter((name) => name.includes('.')), []);
+  await finish();
+});
+
+test('a browser without locks and without renaming: two sessions at once, then the cache', async () => {
+  const { page, finish } = await newPage();
+  const found = await attempt(page, async () => {
+    Object.defineProperty(Navigator.prototype, 'locks', { value: undefined });
+    delete FileSystemFileHandle.prototype.move;
+    const both = await Promise.all([window.load({ worker: false }), window.load({ worker: false })]);
+    return { both, after: [await window.load({ worker: false }), await window.load({ worker: false })] };
+  });
+  for (const result of [...found.both, ...found.after]) assert.deepEqual([result.vector, result.loaded], [reference, total]);
+  assertLoaded(found.after[1], { cache: total });
+  console.log(found.both.map(({ degraded }) => degraded), found.after.map(({ bytes }) => bytes));
+  await finish();
+});
+
+test('a session that waits for another one to load can be aborted', async () => {
+  const { page, finish } = await newPage(/net::ERR/);
+  rule = half(model.shards[0].path, { end: false });
+  const found = await attempt(page, async (stopAt) => {
+    const first = await window.ctmatch.open({ backend: 'cpu' });
+    const stop = new AbortController();
+    let loading;
+    await new Promise((resolve) => {
+      const onProgress = ({ loadedBytes }) => { if (loadedBytes >= stopAt) resolve(); };
+      loading = first.loadModel('/split/manifest.json', { signal: stop.signal, onProgress }).catch((error) => error.name);
+    });
+    const second = await window.ctmatch.open({ backend: 'cpu', worker: false });
+    const waiting = new AbortController();
+    const reason = new DOMException('enough', 'AbortError');
+    const outcome = second.loadModel('/split/manifest.json', { signal: waiting.signal }).catch((error) => error === reason);
+    await new Promise((resolve) => { setTimeout(resolve, 300); });
+    const at = performance.now();
+    waiting.abort(reason);
+    const result = [await outcome, performance.now() - at < 500];
+    stop.abort();
+    result.push(await loading);
+    await second.close();
+    await first.close();
+    return result;
+  }, model.listed[0].bytes + (model.shards[0].bytes >> 1));
+  assert.deepEqual(found, [true, true, 'AbortError']);
+  await finish();
+});
+
+test("'memory' lasts as long as the session, 'none' not even that; local files are read, not copied", async () => {
+  const { page, finish } = await newPage();
+  const twice = (options) => attempt(page, async (o) => {
+    const session = await window.ctmatch.open({ backend: 'cpu', ...o });
+    const bytes = [];
+    for (let i = 0; i < 2; i++) {
+      const { seen, call } = window.track();
+      await session.loadModel('/split/manifest.json', call);
+      bytes.push(seen.bytes);
+    }
+    await session.close();
+    return bytes;
+  }, options);
+  assert.deepEqual(await twice({ cache: 'memory' }), [{ network: total }, { cache: total }]);
+  assert.deepEqual(await twice({ cache: 'none' }), [{ network: total }, { network: total }]);
+  assert.equal(await entries(page), null);
+  asked = [];
+  const local = await attempt(page, async (paths) => {
+    const files = new Map();
+    for (const path of paths) files.set(`folder/${path}`, await (await fetch(`/split/${path}`)).blob());
+    return window.load({ model: { files }, network: { allow: [] } });
+  }, [...model.files.keys()]);
+  assertLoaded(local, { file: total });
+  assert.ok(local.events >= model.listed.length);
+  assert.equal(asked.length, model.files.size, 'by the test itself');
+  const kept = await entries(page);
+  assert.deepEqual(addresses().filter((address) => address in kept), []);
+  await finish();
+});
