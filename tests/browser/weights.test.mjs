@@ -388,7 +388,6 @@ test('a browser without locks and without renaming: two sessions at once, then t
   });
   for (const result of [...found.both, ...found.after]) assert.deepEqual([result.vector, result.loaded], [reference, total]);
   assertLoaded(found.after[1], { cache: total });
-  console.log(found.both.map(({ degraded }) => degraded), found.after.map(({ bytes }) => bytes));
   await finish();
 });
 
