@@ -20,9 +20,21 @@ const hu = (x, y, z) => -1000 + 10 * x + 100 * y + 300 * z;
 
 /** A NIfTI-1 file of int16: 7 x 6 x 5 voxels of 0.75 x 0.75 x 1.5 mm that grow toward right, anterior, superior. */
 const nifti = () => {
-  const file = Buffer.alloc(352 + 2 * 7 * 6 * 5);
+  const file = blank(7, 6, 5);
+  let at = 352;
+  for (let z = 0; z < 5; z++) {
+    for (let y = 0; y < 6; y++) {
+      for (let x = 0; x < 7; x++) at = file.writeInt16LE(hu(x, y, z), at);
+    }
+  }
+  return file;
+};
+
+/** A file of that many voxels, all 0 HU. */
+const blank = (i, j, k) => {
+  const file = Buffer.alloc(352 + 2 * i * j * k);
   file.writeInt32LE(348, 0);
-  [3, 7, 6, 5, 1, 1, 1, 1].forEach((size, axis) => file.writeInt16LE(size, 40 + 2 * axis));
+  [3, i, j, k, 1, 1, 1, 1].forEach((size, axis) => file.writeInt16LE(size, 40 + 2 * axis));
   file.writeInt16LE(4, 70); // int16
   file.writeInt16LE(16, 72);
   [1, 0.75, 0.75, 1.5].forEach((spacing, axis) => file.writeFloatLE(spacing, 76 + 4 * axis));
@@ -32,12 +44,6 @@ const nifti = () => {
   file.writeInt16LE(1, 254); // sform
   [0.75, 0, 0, -100, 0, 0.75, 0, -120, 0, 0, 1.5, -300].forEach((value, n) => file.writeFloatLE(value, 280 + 4 * n));
   file.write('n+1', 344);
-  let at = 352;
-  for (let z = 0; z < 5; z++) {
-    for (let y = 0; y < 6; y++) {
-      for (let x = 0; x < 7; x++) at = file.writeInt16LE(hu(x, y, z), at);
-    }
-  }
   return file;
 };
 
@@ -126,4 +132,23 @@ test('both decoders agree, and ours reads what the browser cannot', async () => 
     else assert.deepEqual(first.outcome.voxels, truth, name);
   }
   for (const { finish } of pages) await finish();
+});
+
+test('a scan of 512 x 512 x 600 costs the wasm heap its voxels and little more', async () => {
+  const voxelBytes = 2 * 512 * 512 * 600;
+  const file = gzipSync(blank(512, 512, 600), { level: 1 }).toString('base64');
+  const { page, finish } = await newPackagePage(browser, server.origin);
+  const found = await attempt(page, async (base64) => {
+    const session = await window.ctmatch.open({ worker: false, cache: 'none' });
+    const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+    const volume = await session.readVolume(new Blob([bytes]));
+    const { memory } = await (await import('/ctmatch/wasm/ctmatch.js')).default();
+    const { dims, voxelBytes } = volume;
+    await session.close();
+    return { dims, voxelBytes, heapBytes: memory.buffer.byteLength };
+  }, file);
+  console.log(found);
+  assert.deepEqual({ dims: found.dims, voxelBytes: found.voxelBytes }, { dims: [512, 512, 600], voxelBytes });
+  assert.ok(found.heapBytes <= voxelBytes + 32 * 2 ** 20, `${found.heapBytes} bytes`);
+  await finish();
 });
