@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
     /// Reports: .json, .jsonl, .csv, .tsv or .txt
     #[arg(long, value_name = "FILE")]
     reports: Option<PathBuf>,
-    /// Which part of each report
+    /// Which part of each report, or the findings it states
     #[arg(long, value_enum, default_value = "full")]
     view: super::rank::View,
     /// Ready-made model grid, f32 [n, 1, depth, height, width]

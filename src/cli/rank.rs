@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
     /// Reports: .json, .jsonl, .csv, .tsv or .txt
     #[arg(long, value_name = "FILE")]
     reports: PathBuf,
-    /// Which part of each report
+    /// Which part of each report, or the findings it states
     #[arg(long, value_enum, default_value = "full")]
     view: View,
     /// Text in front of each report, for instance "Age: 67, Sex: M"
@@ -44,6 +44,7 @@ pub(crate) enum View {
     Full,
     Findings,
     Impression,
+    Keywords,
 }
 
 impl From<View> for ReportView {
@@ -52,6 +53,7 @@ impl From<View> for ReportView {
             View::Full => ReportView::Full,
             View::Findings => ReportView::Findings,
             View::Impression => ReportView::Impression,
+            View::Keywords => ReportView::Keywords,
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Plain data only: it knows neither the text tower nor files.
 
+pub mod keywords;
 pub mod reports;
 pub mod tokenizer;
 

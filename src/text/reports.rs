@@ -5,6 +5,7 @@
 
 use crate::error::Error;
 use crate::error::Result;
+use crate::text::keywords::keywords;
 use crate::text::tokenizer::is_ideograph;
 use serde::Deserialize;
 use serde::Serialize;
@@ -70,6 +71,8 @@ pub enum ReportView {
     Findings,
     /// impression only
     Impression,
+    /// the findings that the report states as present, by name ([`keywords`])
+    Keywords,
 }
 
 impl Report {
@@ -83,10 +86,15 @@ impl Report {
     /// [`Error::TextInput`] when the report is empty in this view.
     pub fn view_text(&self, view: ReportView, meta: Option<&str>, position: usize) -> Result<String> {
         let section = |text: &str| if text.trim() == NOT_GIVEN { String::new() } else { text.to_owned() };
+        let whole = || {
+            let both = section(&self.findings) + &section(&self.impression);
+            if both.trim().is_empty() { section(&self.text) } else { both }
+        };
         let (chosen, missing) = match view {
-            ReportView::Full => {
-                let both = section(&self.findings) + &section(&self.impression);
-                (if both.trim().is_empty() { section(&self.text) } else { both }, "text")
+            ReportView::Full => (whole(), "text"),
+            ReportView::Keywords => {
+                let text = whole();
+                (if text.trim().is_empty() { text } else { keywords(&text) }, "text")
             }
             ReportView::Findings => (section(&self.findings), "findings"),
             ReportView::Impression => (section(&self.impression), "impression"),
