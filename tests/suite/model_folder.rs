@@ -259,11 +259,7 @@ fn an_abort_between_steps_ends_the_call() {
 
 #[test]
 fn a_latent_without_direction_is_refused() {
-    // A classifier-free checkpoint whose projection is zero: every latent is the zero vector.
-    let folder = folder();
-    let session = block_on(folder.open(&Device::cpu())).unwrap();
-    let zero = Latent::new(vec![0.0; session.manifest().dim_latent]).expect_err("zero");
-    assert_eq!(zero.code(), "BAD_RESULT");
+    assert_eq!(Latent::new(vec![0.0; 16]).expect_err("zero").code(), "BAD_RESULT");
     assert_eq!(Latent::new(vec![f32::NAN; 4]).expect_err("not finite").code(), "BAD_RESULT");
 }
 
