@@ -292,13 +292,16 @@ impl Session {
             watch.check()?;
         }
         pace(Progress { phase: Phase::Encode, done: tower.steps(), total }).await?;
-        let (codes, tokens) = tower.quantize(x, stages);
-        let latents = self.model.heads.image_latent(tokens, stages);
-        let mut wanted = Transaction::default().register(latents.clone()).register(codes);
+        let codes = tower.quantize(x, stages);
+        let latents = self.model.heads.image_latent(codes.rows, stages);
+        let mut wanted = Transaction::default().register(codes.sum).register(latents.clone()).register(codes.indices);
         if let Some(logits) = self.model.heads.classify(latents) {
             wanted = wanted.register(logits);
         }
         let mut data = watch.read(wanted).await?.into_iter();
+        if !float_rows(data.next(), 1)?.concat().iter().all(|sum| sum.is_finite()) {
+            return Err(Error::BadResult("the image tokens are not finite".into()));
+        }
         let latents = float_rows(data.next(), batch)?;
         let codes = int_rows(data.next(), batch)?;
         let logits = data.next().map(|logits| float_rows(Some(logits), batch)).transpose()?;

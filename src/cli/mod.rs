@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod bench;
 mod convert;
 mod encode;
 mod files;
@@ -65,6 +66,8 @@ enum Command {
     Encode(encode::Arguments),
     /// Rank reports against a volume
     Rank(rank::Arguments),
+    /// Time each stage of an encode beside the device's own matrix rate
+    Bench(bench::Arguments),
     /// Write a checkpoint with computed numbers, for tests and demonstrations
     HashCheckpoint(hash_checkpoint::Arguments),
 }
@@ -79,6 +82,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Convert(command) => convert::run(command, global),
         Command::Encode(command) => encode::run(command, global),
         Command::Rank(command) => rank::run(command, global),
+        Command::Bench(command) => bench::run(command, global),
         Command::HashCheckpoint(command) => hash_checkpoint::run(command, global),
     };
     match done {

@@ -1,5 +1,176 @@
-//! Device operations that burn has no single call for. Each has a scalar twin and a test that they agree.
+//! Operations that burn has no single call for, or none that is fast on the processor. Each has twins, and a test that they agree:
+//! burn's operations for the GPU, and slices for the CPU (`host`); or, for packed weights, a scalar function of `weights`.
 
 mod dequantize;
+mod host;
 
 pub use dequantize::QuantizedMatrix;
+
+use burn::tensor::Device;
+use burn::tensor::Int;
+use burn::tensor::Tensor;
+use burn::tensor::TensorData;
+use burn::tensor::activation;
+use burn::tensor::module::conv3d;
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::ops::PadMode;
+use std::cell::Cell;
+
+thread_local! {
+    static FLOPS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Floating-point operations of matrix products and convolutions that this thread has started, a multiplication and an addition
+/// being two. For counting what an encode costs: take the difference.
+pub fn flops() -> u64 {
+    FLOPS.get()
+}
+
+fn count(flops: usize) {
+    FLOPS.set(FLOPS.get() + flops as u64);
+}
+
+/// Matrix product, counted.
+///
+/// # Shape
+/// - `a`: `[…, m, k]`; `b`: `[…, k, n]`; returns `[…, m, n]`
+pub fn matmul<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
+    let inner = a.dims()[D - 1];
+    let product = a.matmul(b);
+    count(2 * inner * product.dims().iter().product::<usize>());
+    product
+}
+
+/// One large matrix product, to compare other work with what the device can do.
+#[derive(Debug)]
+pub struct Product {
+    a: Tensor<2>,
+    b: Tensor<2>,
+}
+
+impl Product {
+    /// `[m, k]` times `[k, n]`.
+    pub fn new([m, k, n]: [usize; 3], device: &Device) -> Self {
+        let half = |shape: [usize; 2]| Tensor::full(shape, 0.5, device);
+        Self { a: half([m, k]), b: half([k, n]) }
+    }
+
+    /// Multiplies, and waits; returns the floating-point operations.
+    pub fn run(&self) -> u64 {
+        let before = flops();
+        let product = matmul(self.a.clone(), self.b.clone());
+        // A device that fails here fails the work that this is compared with.
+        let _ = product.device().sync();
+        flops() - before
+    }
+}
+
+/// Whether tensors of this device are slices in memory.
+pub fn is_host(device: &Device) -> bool {
+    *device == Device::flex()
+}
+
+/// `x / max(‖x‖₂, 1e-12)` along the last axis; the shape stays.
+pub fn l2_normalize<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    let norm = x.clone().square().sum_dim(D - 1).sqrt().clamp_min(1e-12);
+    x / norm
+}
+
+/// Gated feed-forward activation: values times `gelu` of the gates (CTCLIP.md 3.6).
+///
+/// # Shape
+/// - `h`: `[rows, 2 · inner]`, values first; returns `[rows, inner]`
+pub fn geglu(h: Tensor<2>) -> Tensor<2> {
+    let [rows, both] = h.dims();
+    let inner = both / 2;
+    if is_host(&h.device()) {
+        let device = h.device();
+        let out = host::geglu(&host::values(h), inner);
+        return host::tensor(out, [rows, inner], &device);
+    }
+    let value = h.clone().slice_dim(1, 0..inner);
+    let gate = h.slice_dim(1, inner..both);
+    value * activation::gelu(gate)
+}
+
+/// Cosine attention: `softmax(scale · q̂ · k̂ᵀ + bias) · v` for unit queries and keys times their own scales (CTCLIP.md 3.4).
+///
+/// # Shape
+/// - `q`: `[sequences, tokens, inner]`; `kv`: `[sequences, tokens, 2 · inner]`, keys first
+/// - `q_scale`, `k_scale`: `[inner / heads]`; `bias`: `[heads, tokens, tokens]`
+/// - returns `[sequences, tokens, inner]`
+pub fn cosine_attention(
+    q: Tensor<3>,
+    kv: Tensor<3>,
+    q_scale: &Tensor<1>,
+    k_scale: &Tensor<1>,
+    scale: f32,
+    bias: Option<&Tensor<3>>,
+) -> Tensor<3> {
+    let shape @ [sequences, tokens, inner] = q.dims();
+    let device = q.device();
+    let dim_head = q_scale.dims()[0];
+    let heads = inner / dim_head;
+    let on_host = is_host(&device);
+    let (q, kv) = if on_host {
+        let (mut q, mut kv) = (host::values(q), host::values(kv));
+        host::normalize_heads(&mut q, inner, heads, &host::values(q_scale.clone() * scale));
+        host::normalize_heads(&mut kv, 2 * inner, heads, &host::values(k_scale.clone()));
+        (host::tensor(q, shape, &device), host::tensor(kv, [sequences, tokens, 2 * inner], &device))
+    } else {
+        (q, kv)
+    };
+    let split = |x: Tensor<3>| x.reshape([sequences, tokens, heads, dim_head]).swap_dims(1, 2);
+    let mut k = split(kv.clone().slice_dim(2, 0..inner));
+    let v = split(kv.slice_dim(2, inner..2 * inner));
+    let mut q = split(q);
+    if !on_host {
+        q = l2_normalize(q) * q_scale.clone().unsqueeze() * scale;
+        k = l2_normalize(k) * k_scale.clone().unsqueeze();
+    }
+    let logits = matmul(q, k.swap_dims(2, 3));
+    let weights = if on_host {
+        let mut logits = host::values(logits);
+        let bias = bias.map(|bias| host::values(bias.clone()));
+        host::softmax(&mut logits, tokens, bias.as_deref());
+        host::tensor(logits, [sequences, heads, tokens, tokens], &device)
+    } else {
+        let logits = match bias {
+            Some(bias) => logits + bias.clone().unsqueeze(),
+            None => logits,
+        };
+        activation::softmax(logits, 3)
+    };
+    matmul(weights, v).swap_dims(1, 2).reshape(shape)
+}
+
+/// Depthwise 3×3×3 convolution of a token grid, zero-padded, causal in depth (CTCLIP.md 3.5).
+///
+/// # Shape
+/// - `x`: `[B, D, H, W, C]`; `weight`: `[C, 1, 3, 3, 3]`; `bias`: `[C]`; returns the shape of `x`
+pub fn depthwise(x: Tensor<5>, weight: &Tensor<5>, bias: &Tensor<1>) -> Tensor<5> {
+    let shape @ [_, depth, height, width, channels] = x.dims();
+    let device = x.device();
+    count(2 * 27 * shape.iter().product::<usize>());
+    if is_host(&device) {
+        let (weight, bias) = (host::values(weight.clone()), host::values(bias.clone()));
+        let out = host::depthwise(&host::values(x), [depth, height, width], &weight, &bias);
+        return host::tensor(out, shape, &device);
+    }
+    let padded = x.permute([0, 4, 1, 2, 3]).pad([(0, 0), (0, 0), (2, 0), (1, 1), (1, 1)], PadMode::Constant(0.0));
+    let options = ConvOptions::new([1; 3], [0; 3], [1; 3], channels);
+    conv3d(padded, weight.clone(), Some(bias.clone()), options).permute([0, 2, 3, 4, 1])
+}
+
+/// Index of the largest number of each row.
+///
+/// # Shape
+/// - `x`: `[rows, columns]`; returns `[rows]`
+pub fn argmax(x: Tensor<2>) -> Tensor<1, Int> {
+    let [rows, columns] = x.dims();
+    let device = x.device();
+    if is_host(&device) {
+        return Tensor::from_data(TensorData::new(host::argmax(&host::values(x), columns), [rows]), &device);
+    }
+    x.argmax(1).reshape([rows])
+}

@@ -6,8 +6,8 @@ use super::linear::Linear;
 use super::linear::Norm;
 use super::peg::Peg;
 use super::stages::Stages;
+use crate::kernel;
 use burn::tensor::Tensor;
-use burn::tensor::activation::gelu;
 
 /// Gated feed-forward layer.
 #[derive(Debug)]
@@ -26,11 +26,9 @@ impl FeedForward {
         let shape @ [sequences, tokens, dim] = x.dims();
         let rows = x.reshape([sequences * tokens, dim]);
         let hidden = self.up.weight.dims()[0];
-        let parts = chunks(sequences * tokens, 4 * hidden).map(|range| {
+        let parts = chunks(&rows.device(), sequences * tokens, 4 * hidden).map(|range| {
             let h = self.up.forward(self.norm.forward(rows.clone().slice_dim(0, range)));
-            let value = h.clone().slice_dim(1, 0..hidden / 2);
-            let gate = h.slice_dim(1, hidden / 2..hidden);
-            self.down.forward(value * gelu(gate))
+            self.down.forward(kernel::geglu(h))
         });
         Tensor::cat(parts.collect(), 0).reshape(shape)
     }

@@ -2,8 +2,9 @@
 
 use super::linear::Linear;
 use super::linear::Matrix;
-use super::linear::l2_normalize;
 use super::stages::Stages;
+use crate::kernel;
+use crate::kernel::l2_normalize;
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
 
@@ -38,7 +39,7 @@ impl Heads {
             let weight = block.dense().reshape([positions, self.dim_latent, dim]);
             let part = pooled.clone().slice_dim(1, first..first + positions);
             // [positions, latent, dim] · [positions, dim, batch]
-            let contribution = weight.matmul(part.permute([1, 2, 0]));
+            let contribution = kernel::matmul(weight, part.permute([1, 2, 0]));
             let part_sum = contribution.sum_dim(0).reshape([self.dim_latent, batch]);
             sum = Some(match sum {
                 Some(sum) => sum + part_sum,

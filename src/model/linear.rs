@@ -1,5 +1,6 @@
 //! Weight matrices, dense or quantized, and the layers that are little more than one.
 
+use crate::kernel;
 use crate::kernel::QuantizedMatrix;
 use burn::tensor::Int;
 use burn::tensor::Tensor;
@@ -65,7 +66,7 @@ impl Linear {
     /// # Shape
     /// - `x`: `[rows, in]`; returns `[rows, out]`
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let y = x.matmul(self.weight.dense().transpose());
+        let y = kernel::matmul(x, self.weight.dense().transpose());
         match &self.bias {
             Some(bias) => y + bias.clone().unsqueeze(),
             None => y,
@@ -100,10 +101,4 @@ impl Norm {
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         layer_norm(x, self.weight.clone(), Some(self.bias.clone()), self.epsilon)
     }
-}
-
-/// `x / max(‖x‖₂, 1e-12)` along the last axis; the shape stays.
-pub fn l2_normalize<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    let norm = x.clone().square().sum_dim(D - 1).sqrt().clamp_min(1e-12);
-    x / norm
 }

@@ -18,8 +18,12 @@ mod vision;
 
 pub use heads::Heads;
 pub use text::TextTower;
+pub use vision::Codes;
 pub use vision::VisionTower;
 pub use vision::patches_of_slab;
+
+use crate::kernel;
+use burn::tensor::Device;
 
 /// The two towers and what joins them.
 #[derive(Debug)]
@@ -32,11 +36,15 @@ pub struct Model {
     pub heads: Heads,
 }
 
-/// Largest temporary tensor in bytes. WebGPU binds 128 MiB by default; half of that leaves room for a second operand.
+/// Largest temporary tensor in bytes on a GPU. WebGPU binds 128 MiB by default; half of that leaves room for a second operand.
 const MAX_TENSOR_BYTES: usize = 64 << 20;
 
-/// Splits `0..total` into ranges whose items of `item_bytes` stay below [`MAX_TENSOR_BYTES`].
-fn chunks(total: usize, item_bytes: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
-    let step = (MAX_TENSOR_BYTES / item_bytes.max(1)).max(1);
+/// The same on the CPU: what the last-level cache may hold, and the allocator keeps instead of asking the system each time.
+const MAX_HOST_TENSOR_BYTES: usize = 16 << 20;
+
+/// Splits `0..total` into ranges whose items of `item_bytes` stay below the largest temporary tensor of the device.
+fn chunks(device: &Device, total: usize, item_bytes: usize) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
+    let limit = if kernel::is_host(device) { MAX_HOST_TENSOR_BYTES } else { MAX_TENSOR_BYTES };
+    let step = (limit / item_bytes.max(1)).max(1);
     (0..total).step_by(step).map(move |start| start..(start + step).min(total))
 }

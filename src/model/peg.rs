@@ -1,9 +1,7 @@
 //! Position-encoding generator: a depthwise 3×3×3 convolution over the token grid, causal in depth (CTCLIP.md 3.5).
 
+use crate::kernel;
 use burn::tensor::Tensor;
-use burn::tensor::module::conv3d;
-use burn::tensor::ops::ConvOptions;
-use burn::tensor::ops::PadMode;
 
 /// Depthwise convolution over `[A, B, C]` tokens, zero-padded (2, 0), (1, 1), (1, 1).
 #[derive(Debug)]
@@ -27,10 +25,7 @@ impl Peg {
         let dim = shape[2];
         let [depth, height, width] = grid;
         let batch = shape[0] * shape[1] / (depth * height * width);
-        let tokens = x.reshape([batch, depth, height, width, dim]).permute([0, 4, 1, 2, 3]);
-        let padded = tokens.pad([(0, 0), (0, 0), (2, 0), (1, 1), (1, 1)], PadMode::Constant(0.0));
-        let options = ConvOptions::new([1; 3], [0; 3], [1; 3], dim);
-        let mixed = conv3d(padded, self.weight.clone(), Some(self.bias.clone()), options);
-        mixed.permute([0, 2, 3, 4, 1]).reshape(shape)
+        let tokens = x.reshape([batch, depth, height, width, dim]);
+        kernel::depthwise(tokens, &self.weight, &self.bias).reshape(shape)
     }
 }

@@ -2,7 +2,8 @@
 
 use super::chunks;
 use super::linear::Matrix;
-use super::linear::l2_normalize;
+use crate::kernel;
+use crate::kernel::l2_normalize;
 use burn::tensor::Int;
 use burn::tensor::Tensor;
 
@@ -29,11 +30,11 @@ impl Codebook {
     pub fn quantize(&self, tokens: Tensor<2>) -> (Tensor<1, Int>, Tensor<2>) {
         let count = tokens.dims()[0];
         let codes = self.search.dims()[1];
-        let parts = chunks(count, 4 * codes).map(|range| {
-            let cosine = l2_normalize(tokens.clone().slice_dim(0, range)).matmul(self.search.clone());
-            cosine.argmax(1)
+        let parts = chunks(&tokens.device(), count, 4 * codes).map(|range| {
+            let tokens = l2_normalize(tokens.clone().slice_dim(0, range));
+            kernel::argmax(kernel::matmul(tokens, self.search.clone()))
         });
-        let indices: Tensor<1, Int> = Tensor::cat(parts.collect(), 0).reshape([count]);
+        let indices: Tensor<1, Int> = Tensor::cat(parts.collect(), 0);
         let rows = self.rows.select(indices.clone());
         (indices, rows)
     }

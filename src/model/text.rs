@@ -4,6 +4,7 @@ use super::linear::Linear;
 use super::linear::Matrix;
 use super::linear::Norm;
 use super::stages::Stages;
+use crate::kernel;
 use crate::weights::schema::TextConfig;
 use burn::tensor::Device;
 use burn::tensor::Int;
@@ -73,12 +74,12 @@ impl TextTower {
         let q = split(layer.query.forward_sequences(x.clone()));
         let k = split(layer.key.forward_sequences(x.clone()));
         let v = split(layer.value.forward_sequences(x.clone()));
-        let logits = q.matmul(k.swap_dims(2, 3)) / ((hidden / heads) as f32).sqrt();
+        let logits = kernel::matmul(q, k.swap_dims(2, 3)) / ((hidden / heads) as f32).sqrt();
         let logits = match mask {
             Some(mask) => logits + mask.clone(),
             None => logits,
         };
-        let context = softmax(logits, 3).matmul(v).swap_dims(1, 2).reshape([batch, length, hidden]);
+        let context = kernel::matmul(softmax(logits, 3), v).swap_dims(1, 2).reshape([batch, length, hidden]);
         let x = layer.context_norm.forward(layer.context.forward_sequences(context) + x);
         let inner = gelu(layer.up.forward_sequences(x.clone()));
         let x = layer.output_norm.forward(layer.down.forward_sequences(inner) + x);

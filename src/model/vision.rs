@@ -27,6 +27,18 @@ pub struct VisionTower {
     pub(super) codebook: Codebook,
 }
 
+/// Tokens replaced by codebook rows.
+#[derive(Debug)]
+pub struct Codes {
+    /// `[batch, depth · side · side]` in (depth, height, width) order
+    pub indices: Tensor<2, Int>,
+    /// `[batch, depth, side, side, dim]`
+    pub rows: Tensor<5>,
+    /// `[1]`, of all tokens *before* the search: not finite when one of them is not. The search would hide that behind a
+    /// codebook row like any other.
+    pub sum: Tensor<1>,
+}
+
 /// Cuts a slab of voxels into patches.
 ///
 /// # Shape
@@ -94,21 +106,21 @@ impl VisionTower {
     /// Replaces every token by its codebook row, which is what the reference returns (CTCLIP.md 3.7).
     ///
     /// # Shape
-    /// - `x`: `[batch · side · side, depth, dim]`; returns indices `[batch, depth · side · side]` in (depth, height, width) order and
-    ///   tokens `[batch, depth, side, side, dim]`
-    pub fn quantize(&self, x: Tensor<3>, stages: &mut Stages) -> (Tensor<2, Int>, Tensor<5>) {
+    /// - `x`: `[batch · side · side, depth, dim]`; returns the codes
+    pub fn quantize(&self, x: Tensor<3>, stages: &mut Stages) -> Codes {
         let side = self.config.side();
         let [columns, depth, dim] = x.dims();
         let (batch, tokens) = (columns / (side * side), depth * side * side);
         let ordered = x.reshape([batch, side * side, depth, dim]).swap_dims(1, 2).reshape([batch * tokens, dim]);
         stages.keep(|| "vq_in".into(), &ordered.clone().reshape([batch, tokens, dim]));
+        let sum = ordered.clone().sum();
         let (indices, rows) = self.codebook.quantize(ordered);
         let indices = indices.reshape([batch, tokens]);
         stages.keep_indices(|| "vq_indices".into(), &indices);
         stages.keep(|| "vq_out".into(), &rows.clone().reshape([batch, tokens, dim]));
         let rows = rows.reshape([batch, depth, side, side, dim]);
         stages.keep(|| "encoded_tokens".into(), &rows);
-        (indices, rows)
+        Codes { indices, rows, sum }
     }
 }
 

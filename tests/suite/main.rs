@@ -9,6 +9,7 @@
 mod checkpoint;
 mod command;
 mod gpu;
+mod kernels;
 mod keywords;
 mod layers;
 mod memory;

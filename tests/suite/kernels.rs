@@ -1,0 +1,280 @@
+//! `ctmatch::kernel`: the processor's twins, the GPU's and plain formulas in f64 agree; and what an encode costs is what the
+//! formulas say.
+
+use crate::gpu;
+use crate::npy::parse_npy;
+use crate::parity_body::CASES;
+use crate::parity_body::Folder;
+use burn::tensor::Device as TensorDevice;
+use burn::tensor::Tensor;
+use burn::tensor::TensorData;
+use ctmatch::device::Device;
+use ctmatch::kernel;
+use ctmatch::model::stages::Stages;
+use ctmatch::session::unwatched;
+use ctmatch::weights::schema::VisionConfig;
+
+/// Seeded numbers in -1..1.
+fn numbers(seed: u64, count: usize) -> Vec<f32> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+fn tensor<const D: usize>(values: &[f32], shape: [usize; D], device: &TensorDevice) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(values.to_vec(), shape), device)
+}
+
+fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
+    tensor.into_data().try_to_vec::<f32>().unwrap().into_iter().map(f64::from).collect()
+}
+
+/// Every number within `tolerance` of the largest expected one.
+fn assert_close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let largest = expected.iter().fold(0f64, |most, x| most.max(x.abs()));
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let error = (found - expected).abs() / largest;
+        assert!(error <= tolerance, "{what} [{i}]: {found} for {expected}, {error:e} of the largest");
+    }
+}
+
+/// Both kinds of device.
+fn devices() -> [Device; 2] {
+    [Device::cpu(), gpu::device()]
+}
+
+#[test]
+fn gated_units_equal_the_formula() {
+    // Odd widths leave a rest behind the vectors; the range covers both tails of the error function.
+    for (rows, inner) in [(1, 1), (3, 5), (7, 1365), (40, 64)] {
+        let values: Vec<f32> = numbers(1, rows * 2 * inner).into_iter().map(|x| x * 9.0).collect();
+        let expected: Vec<f64> = values
+            .chunks_exact(2 * inner)
+            .flat_map(|row| (0..inner).map(|i| f64::from(row[i]) * gelu(f64::from(row[inner + i]))))
+            .collect();
+        for device in devices() {
+            let h = tensor(&values, [rows, 2 * inner], device.tensors());
+            assert_close("geglu", &read(kernel::geglu(h)), &expected, 1e-6);
+        }
+    }
+}
+
+/// `x · Φ(x)`; the error function as its power series, which f64 carries to |z| < 7.
+fn gelu(x: f64) -> f64 {
+    let z = x / 2f64.sqrt();
+    let (mut term, mut sum) = (z, z);
+    for n in 1..400 {
+        term *= -z * z / f64::from(n);
+        sum += term / f64::from(2 * n + 1);
+    }
+    let erf = if z.abs() > 5.0 { z.signum() } else { sum * 2.0 / std::f64::consts::PI.sqrt() };
+    0.5 * x * (1.0 + erf)
+}
+
+/// `[sequences, tokens, inner]` of `softmax(8 · q̂ · k̂ᵀ + bias) · v`, number by number.
+fn attention(
+    [sequences, tokens, heads, dim]: [usize; 4],
+    [q, kv]: [&[f32]; 2],
+    scales: [&[f32]; 2],
+    bias: Option<&[f32]>,
+) -> Vec<f64> {
+    let inner = heads * dim;
+    let unit = |row: &[f32], scale: &[f32]| -> Vec<f64> {
+        let length = row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+        row.iter().zip(scale).map(|(&x, &s)| f64::from(x) / length * f64::from(s)).collect()
+    };
+    let mut out = vec![0.0; sequences * tokens * inner];
+    for s in 0..sequences {
+        for h in 0..heads {
+            for i in 0..tokens {
+                let query = unit(&q[(s * tokens + i) * inner + h * dim..][..dim], scales[0]);
+                let row = |j: usize| &kv[(s * tokens + j) * 2 * inner..][..2 * inner];
+                let logit = |j: usize| {
+                    let key = unit(&row(j)[h * dim..][..dim], scales[1]);
+                    let cosine: f64 = query.iter().zip(&key).map(|(a, b)| a * b).sum();
+                    8.0 * cosine + bias.map_or(0.0, |bias| f64::from(bias[(h * tokens + i) * tokens + j]))
+                };
+                let weights: Vec<f64> = (0..tokens).map(|j| logit(j).exp()).collect();
+                let total: f64 = weights.iter().sum();
+                for c in 0..dim {
+                    let sum: f64 = (0..tokens).map(|j| weights[j] * f64::from(row(j)[inner + h * dim + c])).sum();
+                    out[(s * tokens + i) * inner + h * dim + c] = sum / total;
+                }
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn cosine_attention_equals_the_formula() {
+    for (shape, biased) in [([2, 5, 3, 4], true), ([3, 24, 2, 32], false), ([1, 33, 1, 7], true), ([4, 1, 2, 2], false)]
+    {
+        let [sequences, tokens, heads, dim] = shape;
+        let inner = heads * dim;
+        let q = numbers(2, sequences * tokens * inner);
+        let kv = numbers(3, sequences * tokens * 2 * inner);
+        let (q_scale, k_scale) = (numbers(4, dim), numbers(5, dim));
+        let bias: Vec<f32> = numbers(6, heads * tokens * tokens).into_iter().map(|x| x * 4.0).collect();
+        let bias = biased.then_some(&bias[..]);
+        let expected = attention(shape, [&q, &kv], [&q_scale, &k_scale], bias);
+        for device in devices() {
+            let device = device.tensors();
+            let bias = bias.map(|bias| tensor(bias, [heads, tokens, tokens], device));
+            let found = kernel::cosine_attention(
+                tensor(&q, [sequences, tokens, inner], device),
+                tensor(&kv, [sequences, tokens, 2 * inner], device),
+                &tensor(&q_scale, [dim], device),
+                &tensor(&k_scale, [dim], device),
+                8.0,
+                bias.as_ref(),
+            );
+            assert_close("attention", &read(found), &expected, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn large_logits_neither_overflow_nor_vanish() {
+    // One key wins by 16 over the others, on top of a bias that exp alone could not hold.
+    let device = Device::cpu();
+    let device = device.tensors();
+    let q = tensor(&[1.0, 0.0, 0.0, 1.0], [1, 2, 2], device);
+    let kv = tensor(&[1.0, 0.0, 5.0, 6.0, -1.0, 0.0, 7.0, 8.0], [1, 2, 4], device);
+    let one = tensor(&[1.0, 1.0], [2], device);
+    for shift in [-300.0, 300.0] {
+        let bias = tensor(&[shift; 4], [1, 2, 2], device);
+        let found = read(kernel::cosine_attention(q.clone(), kv.clone(), &one, &one, 8.0, Some(&bias)));
+        let first = 1.0 / (1.0 + (-16f64).exp());
+        let mix = |a: f64, b: f64| a * first + b * (1.0 - first);
+        assert_close("attention", &found, &[mix(5.0, 7.0), mix(6.0, 8.0), 6.0, 7.0], 1e-6);
+    }
+}
+
+#[test]
+fn depthwise_convolution_equals_the_formula() {
+    for shape in [[1, 1, 1, 1, 1], [2, 3, 4, 5, 3], [1, 5, 1, 2, 64], [1, 2, 3, 3, 130]] {
+        let [batch, depth, height, width, channels] = shape;
+        let x = numbers(7, shape.iter().product());
+        let (weight, bias) = (numbers(8, channels * 27), numbers(9, channels));
+        let mut expected = Vec::with_capacity(x.len());
+        let at = |b: usize, d: usize, h: usize, w: usize, c: usize| {
+            f64::from(x[(((b * depth + d) * height + h) * width + w) * channels + c])
+        };
+        for b in 0..batch {
+            for (d, h, w) in cells([depth, height, width]) {
+                for c in 0..channels {
+                    let mut sum = f64::from(bias[c]);
+                    for (kd, kh, kw) in cells([3, 3, 3]) {
+                        // Causal in depth: two before, none after; centred in the plane.
+                        let from = (d + kd).checked_sub(2).zip((h + kh).checked_sub(1)).zip((w + kw).checked_sub(1));
+                        let Some(((d, h), w)) = from else { continue };
+                        if d < depth && h < height && w < width {
+                            sum += f64::from(weight[c * 27 + (kd * 3 + kh) * 3 + kw]) * at(b, d, h, w, c);
+                        }
+                    }
+                    expected.push(sum);
+                }
+            }
+        }
+        for device in devices() {
+            let device = device.tensors();
+            let weight = tensor(&weight, [channels, 1, 3, 3, 3], device);
+            let found = kernel::depthwise(tensor(&x, shape, device), &weight, &tensor(&bias, [channels], device));
+            assert_close("depthwise", &read(found), &expected, 1e-6);
+        }
+    }
+}
+
+fn cells([a, b, c]: [usize; 3]) -> impl Iterator<Item = (usize, usize, usize)> {
+    (0..a).flat_map(move |i| (0..b).flat_map(move |j| (0..c).map(move |k| (i, j, k))))
+}
+
+#[test]
+fn the_first_of_the_largest_is_found() {
+    let mut x = numbers(10, 37 * 129);
+    for row in 0..37 {
+        // Twice the same largest number, in front, behind and within.
+        let (first, second) = (row * 3 % 129, row * 3 % 129 + (128 - row * 3 % 129) / 2);
+        x[row * 129 + first] = 2.0;
+        x[row * 129 + second] = 2.0;
+    }
+    let expected: Vec<i32> = (0..37).map(|row| row * 3 % 129).collect();
+    for device in devices() {
+        let found = kernel::argmax(tensor(&x, [37, 129], device.tensors()));
+        assert_eq!(found.into_data().try_to_vec::<i32>().unwrap(), expected);
+    }
+}
+
+#[test]
+fn one_voxel_that_is_no_number_spoils_the_encode() {
+    // The search would give such a token a code like any other, and the latent would look sound.
+    let case = &CASES[0];
+    let volume = parse_npy(case.volume);
+    let shape: [usize; 5] = volume.shape.clone().try_into().unwrap();
+    for device in devices() {
+        let folder = Folder::convert(case.config, case.checkpoint, "f32").unwrap();
+        let session = pollster::block_on(folder.open(&device)).unwrap();
+        for spoiled in [f32::NAN, f32::INFINITY] {
+            let mut voxels = volume.f32().to_vec();
+            voxels[1234] = spoiled;
+            let mut stages = Stages::off();
+            let encoded = pollster::block_on(session.encode_grids(&voxels, shape, &mut stages, unwatched));
+            assert_eq!(encoded.expect_err("a voxel is no number").code(), "BAD_RESULT");
+        }
+    }
+}
+
+/// Floating-point operations of the matrix products and convolutions of one image encode (CTCLIP.md 8.2).
+fn image_flops(v: &VisionConfig, depth: usize, dim_latent: usize) -> usize {
+    let plane = v.side() * v.side();
+    let tokens = depth * plane;
+    let inner = v.heads * v.dim_head;
+    let layer = |sequence: usize| {
+        let peg = 27 * v.dim;
+        let projections = 4 * v.dim * inner;
+        let attention = 2 * sequence * inner;
+        let feed_forward = 3 * v.dim * v.ff_inner();
+        tokens * (peg + projections + attention + feed_forward)
+    };
+    let patches = tokens * v.patch_len() * v.dim;
+    let search = tokens * v.dim * v.codebook_size;
+    let projection = plane * v.dim * dim_latent;
+    2 * (patches + v.spatial_depth * layer(plane) + v.temporal_depth * layer(depth) + search + projection)
+}
+
+#[test]
+fn an_encode_costs_what_the_formulas_say() {
+    for case in &CASES {
+        let folder = Folder::convert(case.config, case.checkpoint, "f32").unwrap();
+        let session = pollster::block_on(folder.open(&Device::cpu())).unwrap();
+        let volume = parse_npy(case.volume);
+        let shape: [usize; 5] = volume.shape.clone().try_into().unwrap();
+        let before = kernel::flops();
+        let mut stages = Stages::off();
+        pollster::block_on(session.encode_grids(volume.f32(), shape, &mut stages, unwatched)).unwrap();
+        let m = session.manifest();
+        let expected = shape[0] * image_flops(&m.vision, shape[2] / m.vision.temporal_patch_size, m.dim_latent);
+        assert_eq!(kernel::flops() - before, expected as u64, "{}", case.name);
+    }
+    // The published model: 789.6 GFLOP, the budget of DESIGN.md 5 being 800.
+    let full = VisionConfig {
+        dim: 512,
+        codebook_size: 8192,
+        image_size: 480,
+        patch_size: 20,
+        temporal_patch_size: 10,
+        spatial_depth: 4,
+        temporal_depth: 4,
+        dim_head: 32,
+        heads: 8,
+    };
+    let gflop = image_flops(&full, 24, 512) as f64 / 1e9;
+    assert!((789.0..800.0).contains(&gflop), "{gflop}");
+}
