@@ -23,9 +23,8 @@ export { CtmatchError };
  * @typedef {Omit<import('./index.js').Volume, 'slice' | 'close' | 'revealIdentifiers' | 'cleanCopy'>} VolumeFacts
  * @typedef {{ backend: import('./index.js').Backend, adapter: string, vendor: string, software: boolean,
  *   limits: Record<string, number> }} DeviceFacts
- * @typedef {import('./index.js').ModelInfo & { variant: string, weightsSha256: string, dimLatent: number,
- *   grid: import('./index.js').Triple }} LoadedModel
- * @typedef {{ shards: import('./index.js').Shard[], tokenizer: import('./index.js').Shard }} Listing
+ * @typedef {{ info: import('./index.js').ModelInfo, provenance: import('./index.js').Provenance, variant: string,
+ *   gpuBytes: number, dimLatent: number, preprocess: object }} LoadedModel `provenance`: what is known without a volume
  * @typedef {{ vector: Float32Array<ArrayBuffer>, codes: Uint16Array<ArrayBuffer>, timingsMs: Record<string, number> }} RawImage
  * @typedef {{ vector: Float32Array, tokens: number, truncated: boolean }} RawText
  * @typedef {{ rows: Omit<import('./index.js').Ranked, 'id'>[], tieTolerance: number }} RawRanking
@@ -277,8 +276,6 @@ class Session {
   /** @type {LoadedModel | undefined} */
   #model;
   #gpuBytes = 0;
-  /** @type {Record<string, unknown>} */
-  #modelPreprocess = {};
   /** @type {Map<string, { vector: Float32Array, tokens: number, truncated: boolean, sha256: string }>} */
   #texts = new Map();
   /** @type {Set<Volume>} */
@@ -319,10 +316,8 @@ class Session {
 
   get info() {
     const { backend, adapter, software } = this.#device ?? {};
-    const model = this.#model && (({ id, revision, license, embeddingSpace, untrained, tieTolerance }) =>
-      ({ id, revision, license, embeddingSpace, untrained, tieTolerance }))(this.#model);
     return {
-      backend, adapter, software, variant: this.#model?.variant, gpuBytes: this.#gpuBytes, model,
+      backend, adapter, software, variant: this.#model?.variant, gpuBytes: this.#gpuBytes, model: this.#model?.info,
       degraded: [...this.#degraded], urls: [...this.#network.urls], encoded: { ...this.#encoded },
     };
   }
@@ -457,9 +452,9 @@ class Session {
   #beginModel(engine, manifest, names) {
     for (const [i, name] of names.entries()) {
       try {
-        /** @type {Listing} */
-        const listing = engine.beginModel(manifest, name);
-        return { name, ...listing };
+        /** @type {import('./index.js').Shard[]} */
+        const files = engine.beginModel(manifest, name);
+        return files;
       } catch (/** @type {any} */ error) {
         if (error?.code !== 'LIMITS' || i === names.length - 1) throw error;
       }
@@ -489,8 +484,7 @@ class Session {
       this.#engine = engine;
       try {
         either?.throwIfAborted();
-        const { name, shards, tokenizer } = this.#beginModel(engine, manifest, names);
-        const all = [tokenizer, ...shards];
+        const all = this.#beginModel(engine, manifest, names);
         const totalBytes = all.reduce((sum, file) => sum + file.bytes, 0);
         let loadedBytes = 0;
         const onBytes = (/** @type {number} */ bytes, /** @type {import('./weights.js').Source} */ source) => {
@@ -499,13 +493,14 @@ class Session {
         };
         for (const file of all) engine.addFile(file.path, await files.read(file, { signal: either, onBytes }));
         either?.throwIfAborted();
-        this.#model = await engine.finishModel();
+        /** @type {LoadedModel} */
+        const loaded = await engine.finishModel();
+        this.#model = loaded;
         await files.complete();
         /** @type {DeviceFacts} */
         const device = engine.info();
         this.#device = device;
-        this.#gpuBytes = device.backend === 'webgpu' ? parsed.variants[name].gpuBytes ?? 0 : 0;
-        this.#modelPreprocess = parsed.preprocess ?? {};
+        this.#gpuBytes = device.backend === 'webgpu' ? loaded.gpuBytes : 0;
         either?.throwIfAborted();
       } catch (error) {
         this.#dropEngine();
@@ -516,8 +511,8 @@ class Session {
 
   #loaded() {
     if (this.#deviceLost) throw this.#deviceLost;
-    if (!this.#engine || !this.#model || !this.#device) throw new CtmatchError('NO_MODEL', 'no model is loaded; call loadModel first', { retryable: true });
-    return { engine: this.#engine, model: this.#model, device: this.#device };
+    if (!this.#engine || !this.#model) throw new CtmatchError('NO_MODEL', 'no model is loaded; call loadModel first', { retryable: true });
+    return { engine: this.#engine, model: this.#model };
   }
 
   /**
@@ -658,7 +653,7 @@ class Session {
   encodeVolume(volume, { accept = [], signal, onProgress } = {}) {
     return this.#queued(async (either) => {
       if (!(volume instanceof Volume) || !this.#volumes.has(volume)) throw invalid('expected an open volume of this session');
-      const { engine, model, device } = this.#loaded();
+      const { engine, model } = this.#loaded();
       /** @type {RawImage} */
       const { vector, codes, timingsMs } = await engine.encodeVolume(volume.raw, this.#control(either, onProgress), [...accept]);
       either?.throwIfAborted();
@@ -668,10 +663,8 @@ class Session {
       return {
         vector, codes, timingsMs,
         provenance: {
-          package: `ctmatch@${version()}`, model: model.id, revision: model.revision, embeddingSpace: model.embeddingSpace,
-          variant: model.variant, weightsSha256: model.weightsSha256, backend: device.backend, adapter: device.adapter,
-          selfTest: 'skipped', voxelSha256: volume.voxelSha256,
-          preprocess: { ...this.#modelPreprocess, reading: volume.reading, accepted }, degraded: [...this.#degraded],
+          ...model.provenance, selfTest: 'skipped', voxelSha256: volume.voxelSha256,
+          preprocess: { ...model.preprocess, reading: volume.reading, accepted }, degraded: [...this.#degraded],
         },
       };
     }, signal);
@@ -708,7 +701,7 @@ class Session {
         rows.push({ id: report.id ?? String(i + 1), tokens: entry.tokens, truncated: entry.truncated, textSha256: entry.sha256 });
         onProgress?.({ phase: 'text', done: i + 1, total: list.length });
       }
-      return { size: list.length, embeddingSpace: model.embeddingSpace, rows, vectors };
+      return { size: list.length, embeddingSpace: model.info.embeddingSpace, rows, vectors };
     }, signal);
   }
 
@@ -722,9 +715,8 @@ class Session {
     return this.#queued(async () => {
       const { engine, model } = this.#loaded();
       for (const found of [image.provenance.embeddingSpace, reports.embeddingSpace]) {
-        if (found !== model.embeddingSpace) {
-          throw invalid(`embedding space: expected ${model.embeddingSpace}, found ${found}`, { expected: model.embeddingSpace, found });
-        }
+        const expected = model.info.embeddingSpace;
+        if (found !== expected) throw invalid(`embedding space: expected ${expected}, found ${found}`, { expected, found });
       }
       /** @type {RawRanking} */
       const { rows, tieTolerance } = engine.rank(image.vector, reports.vectors, topK);

@@ -7,7 +7,7 @@ export type ErrorCode =
   | 'NO_WEBGPU' | 'SOFTWARE_ADAPTER' | 'LIMITS' | 'GPU_OOM' | 'DEVICE_LOST' | 'SHADER_INVALID'
   | 'BAD_RESULT' | 'CSP_WASM_BLOCKED' | 'WORKER_BLOCKED' | 'WASM_ABORT'
   | 'NETWORK' | 'NETWORK_POLICY' | 'OFFLINE_MISS' | 'INTEGRITY' | 'MANIFEST' | 'MODEL_SHAPE'
-  | 'NO_MODEL' | 'NEEDS_CONFIRMATION' | 'TEXT_INPUT' | 'INVALID_ARGUMENT' | 'CLOSED' | `E_${string}`;
+  | 'MODEL_PURPOSE' | 'NO_MODEL' | 'NEEDS_CONFIRMATION' | 'TEXT_INPUT' | 'INVALID_ARGUMENT' | 'CLOSED' | `E_${string}`;
 
 export declare class CtmatchError extends Error {
   constructor(code: ErrorCode, message: string, more?: {
@@ -35,11 +35,20 @@ export interface ModelManifest {
   embeddingSpace: string;
   /** true for random weights: scores have no meaning */
   untrained?: boolean;
+  /** default 'match' */
+  purpose?: Purpose;
   variants: Readonly<Record<string, Variant>>;
-  files: Readonly<Record<'tokenizer', Shard>>;
+  /** a tokenizer where there is a text tower */
+  files: { readonly tokenizer?: Shard };
 }
+/** What a folder was converted for: it has no other parts. 'match' has all, 'zero-shot' no text tower. */
+export type Purpose = 'match' | 'zero-shot' | 'images' | 'reports';
 export interface Shard { path: string; bytes: number; sha256: string }
-export interface Variant { shards: readonly Shard[]; needsF16: boolean; gpuBytes: number; tieTolerance: number }
+export interface Variant {
+  shards: readonly Shard[]; needsF16: boolean; gpuBytes: number; tieTolerance: number;
+  /** latents of the zero-shot prompts */
+  prompts?: Shard;
+}
 
 export interface OpenOptions extends CallOptions {
   /** may be given later through `loadModel`; reading and viewing a volume need no model and no GPU */
@@ -123,9 +132,13 @@ export interface Volume {
 }
 
 export interface Provenance {
-  package: string; model: string; revision: string; embeddingSpace: string; variant: string;
-  weightsSha256: string;
-  backend: Backend; adapter: string; selfTest: 'passed' | 'skipped'; voxelSha256: string;
+  package: string; model: string; revision: string; license: string; untrained: boolean; purpose: Purpose;
+  embeddingSpace: string; variant: string; weightsSha256: string;
+  /** of the tokenizer, or of the one that the stored zero-shot prompts were encoded with */
+  tokenizerSha256?: string;
+  /** what a reader of the numbers must know, in English; and what is shown wherever they are */
+  warnings: readonly string[]; notice: string;
+  backend: Backend; adapter: string; software: boolean; selfTest: 'passed' | 'skipped'; voxelSha256: string;
   /** with `reading`: the read options, and how often each identifier rule applied; no file name, no text of the file */
   preprocess: Readonly<Record<string, unknown>>; degraded: readonly string[];
 }
@@ -149,8 +162,11 @@ export interface Ranked {
 export interface Ranking {
   readonly rows: readonly Ranked[]; readonly tieTolerance: number; readonly provenance: Provenance;
 }
+/** A call for what is false here is MODEL_PURPOSE. */
+export interface Capabilities { images: boolean; reports: boolean; zeroShot: boolean }
 export interface ModelInfo {
   id: string; revision: string; license: string; embeddingSpace: string; untrained: boolean; tieTolerance: number;
+  purpose: Purpose; capabilities: Capabilities;
 }
 export interface SessionInfo {
   backend?: Backend; variant?: string; adapter?: string; software?: boolean; gpuBytes: number;

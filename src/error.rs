@@ -124,6 +124,17 @@ pub enum Error {
     #[error("no model is loaded")]
     NoModel,
 
+    /// A call for a part that the model folder was made without.
+    #[error("this needs {needed}, found a model folder for {purpose}, which has none; `convert --for {cure}` keeps it")]
+    Purpose {
+        /// part of the model
+        needed: &'static str,
+        /// what the folder is for
+        purpose: &'static str,
+        /// purposes of folders that have the part
+        cure: &'static str,
+    },
+
     // ── device ──
     /// No WebGPU adapter at all.
     #[error("no WebGPU adapter: {0}")]
@@ -205,6 +216,7 @@ impl Error {
             Error::Tensors { .. } => "MODEL_SHAPE",
             Error::Integrity { .. } => "INTEGRITY",
             Error::NoModel => "NO_MODEL",
+            Error::Purpose { .. } => "MODEL_PURPOSE",
             Error::NoWebGpu(_) => "NO_WEBGPU",
             Error::SoftwareAdapter(_) => "SOFTWARE_ADAPTER",
             Error::DeviceLimit { .. } => "LIMITS",

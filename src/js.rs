@@ -84,6 +84,7 @@ fn thrown(error: Error) -> JsValue {
     set("retryable", &error.is_retryable().into());
     let detail = match &error {
         Error::NeedsConfirmation { codes } => json!({ "codes": codes }),
+        Error::Purpose { purpose, .. } => json!({ "purpose": purpose }),
         Error::DeviceLimit { limit, needed, found } => json!({ "limit": limit, "needed": needed, "found": found }),
         Error::NoWebGpu(_) => json!({ "reason": "no-adapter" }),
         Error::SoftwareAdapter(adapter) => json!({ "adapter": adapter }),
@@ -460,14 +461,13 @@ impl Engine {
         }))
     }
 
-    /// Prepares to load a variant; returns the files to bring: `{ tokenizer, shards }`.
+    /// Prepares to load a variant; returns the files to bring.
     #[wasm_bindgen(js_name = beginModel)]
     pub fn begin_model(&mut self, manifest_json: &str, variant: &str) -> JsResult<JsValue> {
         let builder = SessionBuilder::new(manifest_json, variant, &self.device).map_err(thrown)?;
-        let mut files: Vec<_> = builder.files().cloned().collect();
-        let tokenizer = files.remove(0);
+        let files = plain(&builder.files().collect::<Vec<_>>());
         self.builder = Some(builder);
-        Ok(plain(&json!({ "tokenizer": tokenizer, "shards": files })))
+        Ok(files)
     }
 
     /// Checks a file and takes it in.
@@ -484,11 +484,14 @@ impl Engine {
         let session = builder.finish().await.map_err(thrown)?;
         let (manifest, (name, variant)) = (session.manifest(), session.variant());
         let described = plain(&json!({
-            "id": manifest.id, "revision": manifest.revision, "license": manifest.license,
-            "untrained": manifest.untrained, "embeddingSpace": manifest.embedding_space, "variant": name,
-            "weightsSha256": session.weights_sha256(), "tieTolerance": variant.tie_tolerance,
-            "gpuBytes": variant.gpu_bytes, "dimLatent": manifest.dim_latent, "grid": manifest.preprocess.grid,
-            "preprocess": manifest.preprocess,
+            "info": {
+                "id": manifest.id, "revision": manifest.revision, "license": manifest.license,
+                "embeddingSpace": manifest.embedding_space, "untrained": manifest.untrained,
+                "tieTolerance": variant.tie_tolerance, "purpose": manifest.purpose,
+                "capabilities": session.capabilities(),
+            },
+            "provenance": session.provenance(), "variant": name, "gpuBytes": variant.gpu_bytes,
+            "dimLatent": manifest.dim_latent, "preprocess": manifest.preprocess,
         }));
         self.session = Some(session);
         Ok(described)

@@ -163,6 +163,18 @@ export const MESSAGES = {
   needs_volume: ['First open a CT volume.', '请先打开 CT 影像。'],
   needs_reports: ['Add at least one report.', '请至少添加一份报告。'],
   needs_accept: ['Confirm the marked points of the file check first.', '请先确认文件检查中的标记项。'],
+  'only_zero-shot': [
+    'This model is for zero-shot scores: it has no text tower and cannot rank reports.',
+    '该模型用于零样本评分：没有文本编码器，无法对报告排序。',
+  ],
+  only_images: [
+    'This model encodes volumes only: it has no text tower and cannot rank reports.',
+    '该模型仅编码影像：没有文本编码器，无法对报告排序。',
+  ],
+  only_reports: [
+    'This model encodes reports only: it has no image tower and cannot compare them with a volume.',
+    '该模型仅编码报告：没有影像编码器，无法与影像比较。',
+  ],
   ready: ['Ready to rank.', '可以排序。'],
   done: ['Done in {s} s.', '完成，用时 {s} 秒。'],
   cancelled: ['Cancelled. Everything loaded is still here.', '已取消，已载入的内容均保留。'],
@@ -282,6 +294,10 @@ export const MESSAGES = {
   INTEGRITY: ['A model file is damaged or incomplete: {path}.', '模型文件损坏或不完整：{path}。'],
   MANIFEST: ['The model description is not valid.', '模型描述文件无效。'],
   MODEL_SHAPE: ['The model files do not fit together.', '模型文件不匹配。'],
+  MODEL_PURPOSE: [
+    'The model lacks the part that this needs: it was converted for another purpose.',
+    '该模型缺少此操作所需的部分：它是为其他用途转换的。',
+  ],
   NO_MODEL: ['No model is loaded.', '模型未加载。'],
   NEEDS_CONFIRMATION: ['Confirm first: {codes}.', '请先确认：{codes}。'],
   TEXT_INPUT: ['The reports could not be read.', '无法读取报告。'],

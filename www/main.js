@@ -44,7 +44,7 @@ const state = {
   /** @type {any} */
   result: undefined,
   /** from the manifest, before any weight is loaded */
-  model: { license: undefined, untrained: false },
+  model: { license: undefined, untrained: false, purpose: 'match' },
   /** @type {AbortController | undefined} */
   running: undefined,
   /** @type {unknown} */
@@ -59,6 +59,8 @@ const state = {
 const toAccept = () => (state.volume?.findings ?? []).filter(({ code, action }) => action === 'ask' || code === 'E_NOT_HU');
 
 function missing() {
+  // Ranking needs both towers.
+  if (state.model.purpose !== 'match') return `only_${state.model.purpose}`;
   if (!state.volume) return 'needs_volume';
   if (candidates.rows.length === 0) return 'needs_reports';
   if (toAccept().some(({ code }) => !state.accepted.has(code))) return 'needs_accept';
@@ -564,7 +566,7 @@ renderAll();
 
 // The licence and the warning belong on the page before any weight is loaded.
 fetch(MANIFEST).then((response) => (response.ok ? response.json() : undefined)).then((manifest) => {
-  if (manifest) state.model = { license: manifest.license, untrained: manifest.untrained === true };
+  if (manifest) state.model = { license: manifest.license, untrained: manifest.untrained === true, purpose: manifest.purpose ?? 'match' };
   renderControls();
 }, () => {});
 run('phase_wasm', async (call) => { await freshSession(call); });

@@ -2,20 +2,27 @@
 
 use super::Global;
 use super::files;
+use super::model;
 use super::output;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
+use clap::builder::PossibleValuesParser;
+use clap::builder::TypedValueParser;
 use ctmatch::model::convert;
 use ctmatch::model::convert::Dropped;
+use ctmatch::rank::zero_shot;
+use ctmatch::session;
 use ctmatch::text::Tokenizer;
 use ctmatch::volume::PreprocessConfig;
 use ctmatch::weights;
 use ctmatch::weights::checkpoint::Checkpoint;
 use ctmatch::weights::checkpoint::Variant as Architecture;
+use ctmatch::weights::recipe::Recipes;
 use ctmatch::weights::schema::FileEntry;
 use ctmatch::weights::schema::Files;
 use ctmatch::weights::schema::Manifest;
+use ctmatch::weights::schema::Purpose;
 use ctmatch::weights::schema::SCHEMA;
 use ctmatch::weights::schema::Similarity;
 use ctmatch::weights::schema::Source;
@@ -43,6 +50,10 @@ pub(crate) struct Arguments {
     /// Shape of the model: `vit`, `bert`, `dim_latent`, and optionally `frames`, `spacing_mm`; default: full-size CT-CLIP
     #[arg(long, value_name = "JSON")]
     config: Option<PathBuf>,
+    /// What the folder is for: `match` has everything; `zero-shot` has no text tower, its prompts are stored; `images` and `reports`
+    /// have one tower each
+    #[arg(long = "for", value_name = "PURPOSE", default_value = "match", value_parser = purpose_parser())]
+    purpose: Purpose,
     /// Precision of the stored weights: f32, f16, q8 or q4
     #[arg(long, value_name = "PRESET", default_value = "q8")]
     weights: String,
@@ -58,6 +69,11 @@ pub(crate) struct Arguments {
     /// The weights are random: every result is marked as meaningless
     #[arg(long)]
     untrained: bool,
+}
+
+fn purpose_parser() -> impl TypedValueParser<Value = Purpose> {
+    PossibleValuesParser::new(Purpose::ALL.map(Purpose::name))
+        .map(|name| Purpose::ALL.into_iter().find(|purpose| purpose.name() == name).unwrap_or_default())
 }
 
 /// A `--config` file. Unknown fields are ignored: the fixtures' files also record activation shapes.
@@ -100,6 +116,7 @@ impl Shape {
             revision: sha256[..12].into(),
             license: String::new(),
             untrained: false,
+            purpose: Purpose::default(),
             embedding_space: weights::sha256_hex(described.as_bytes())[..16].into(),
             source: Source { name: source.into(), sha256 },
             preprocess: PreprocessConfig {
@@ -112,7 +129,8 @@ impl Shape {
             dim_latent: self.dim_latent,
             classes: None,
             similarity: Similarity { temperature: 0.0 },
-            files: Files { tokenizer: FileEntry { path: "tokenizer.json".into(), bytes: 0, sha256: String::new() } },
+            recipes: Recipes::default(),
+            files: Files { tokenizer: None },
             variants: BTreeMap::new(),
         }
     }
@@ -156,6 +174,7 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
     let sha256 = hash_file(&arguments.checkpoint, global)?;
     std::fs::create_dir_all(&arguments.out).with_context(|| format!("cannot create {}", arguments.out.display()))?;
     let tokenizer = tokenizer(&arguments.tokenizer, shape.bert.max_position_embeddings)?;
+    let tokenizer_json = tokenizer.to_json()?;
     let (id, classes) = match checkpoint.variant() {
         Architecture::CtClip => ("ct-clip", None),
         Architecture::ClassFine => {
@@ -166,19 +185,26 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
     let mut manifest = shape.manifest(arguments.id.as_deref().unwrap_or(id), id, sha256);
     manifest.license = arguments.license.clone();
     manifest.untrained = arguments.untrained;
+    manifest.purpose = arguments.purpose;
     manifest.classes = classes;
     manifest.similarity.temperature = convert::temperature(&mut checkpoint)?;
-    manifest.files.tokenizer.bytes = tokenizer.len() as u64;
-    manifest.files.tokenizer.sha256 = weights::sha256_hex(&tokenizer);
+    let entry =
+        |path: String, bytes: &[u8]| FileEntry { path, bytes: bytes.len() as u64, sha256: weights::sha256_hex(bytes) };
+    let listed = entry("tokenizer.json".into(), &tokenizer_json);
+    if manifest.purpose.holds_prompts() {
+        manifest.recipes.zero_shot = Some(zero_shot::published(listed.sha256.clone()));
+    }
+    manifest.files.tokenizer = manifest.purpose.encodes_texts().then_some(listed);
     // Parsing checks what the loader will demand, before anything is written.
     Manifest::parse(&serde_json::to_string(&manifest)?)?;
     let dropped = convert::check(&checkpoint, &manifest)?;
     manifest.variants = existing_variants(&arguments.out, &manifest)?;
     let bar = output::bar(global, "convert", false);
-    let variant = convert::convert(
+    let preset = &arguments.weights;
+    let mut variant = convert::convert(
         &mut checkpoint,
         &manifest,
-        &arguments.weights,
+        preset,
         usize::from(arguments.shard_mib) << 20,
         |path, bytes| {
             files::write(&arguments.out.join(path), bytes)
@@ -190,10 +216,19 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
         },
     )?;
     bar.finish_and_clear();
-    manifest.variants.insert(arguments.weights.clone(), variant);
-    files::write(&arguments.out.join("tokenizer.json"), &tokenizer)?;
+    if manifest.purpose.holds_prompts() {
+        let pace = model::pace(global);
+        let prompts = pollster::block_on(session::bake(&mut checkpoint, &manifest, preset, tokenizer, pace))?;
+        let listed = entry(format!("prompts-{preset}.safetensors"), &prompts);
+        files::write(&arguments.out.join(&listed.path), &prompts)?;
+        variant.prompts = Some(listed);
+    }
+    manifest.variants.insert(preset.clone(), variant);
+    if let Some(listed) = &manifest.files.tokenizer {
+        files::write(&arguments.out.join(&listed.path), &tokenizer_json)?;
+    }
     files::write(&arguments.out.join("manifest.json"), serde_json::to_string_pretty(&manifest)?.as_bytes())?;
-    report(&manifest, &arguments.weights, &dropped, global)
+    report(&manifest, preset, &dropped, global)
 }
 
 /// The variants of a folder that holds the same model already.
@@ -203,20 +238,24 @@ fn existing_variants(folder: &Path, new: &Manifest) -> Result<BTreeMap<String, c
         return Ok(BTreeMap::new());
     }
     let old = Manifest::parse(&files::read_text(&path)?)?;
-    if old.embedding_space != new.embedding_space || old.files != new.files {
+    if old.purpose != new.purpose {
+        let (wanted, found) = (new.purpose.name(), old.purpose.name());
+        bail!("{} is for {found}, expected a folder for {wanted}: choose an empty folder", folder.display());
+    }
+    if old.embedding_space != new.embedding_space || old.files != new.files || old.recipes != new.recipes {
         bail!("{} holds another model: choose an empty folder", folder.display());
     }
     Ok(old.variants)
 }
 
-fn tokenizer(path: &Path, max_length: usize) -> Result<Vec<u8>> {
+fn tokenizer(path: &Path, max_length: usize) -> Result<Tokenizer> {
     let bytes = files::read(path)?;
     let tokenizer = if bytes.first() == Some(&b'{') {
         Tokenizer::from_json(&bytes, max_length)?
     } else {
         Tokenizer::from_vocab(&bytes, max_length)?
     };
-    Ok(tokenizer.to_json()?)
+    Ok(tokenizer)
 }
 
 fn hash_file(path: &Path, global: &Global) -> Result<String> {
@@ -240,17 +279,19 @@ fn hash_file(path: &Path, global: &Global) -> Result<String> {
 fn report(manifest: &Manifest, preset: &str, dropped: &Dropped, global: &Global) -> Result<()> {
     let variant = manifest.variant(preset)?;
     let bytes: u64 = variant.shards.iter().map(|s| s.bytes).sum();
+    let all: u64 = manifest.files_of(variant).map(|file| file.bytes).sum();
+    let purpose = manifest.purpose.name();
     if global.json {
         let dropped: BTreeMap<_, _> = dropped.keys.iter().cloned().collect();
         let report = serde_json::json!({
-            "id": manifest.id, "revision": manifest.revision, "variant": preset, "bytes": bytes,
-            "gpuBytes": variant.gpu_bytes, "shards": variant.shards.len(), "dropped": dropped,
+            "id": manifest.id, "revision": manifest.revision, "purpose": purpose, "variant": preset, "bytes": bytes,
+            "filesBytes": all, "gpuBytes": variant.gpu_bytes, "shards": variant.shards.len(), "dropped": dropped,
         });
         output::line(report)?;
         return Ok(());
     }
     output::line(format_args!(
-        "{} {}: {preset}, {} shards, {bytes} bytes",
+        "{} {}: {preset} for {purpose}, {} shards, {bytes} bytes; {all} bytes with tokenizer and prompts",
         manifest.id,
         manifest.revision,
         variant.shards.len()

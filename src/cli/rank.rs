@@ -79,11 +79,12 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
     let read = volume::read(&arguments.volume, &arguments.read, global)?;
     let findings = volume::accept(&read, &arguments.accept)?;
     let session = model::open(&arguments.model, global)?;
-    let image = pollster::block_on(session.encode_volume(&read, model::pace(global)))?;
+    // The texts first: a folder without a text tower is refused before the long part.
     let mut encoded = Vec::with_capacity(texts.len());
     for text in &texts {
         encoded.push(pollster::block_on(session.encode_text(&text.text, model::pace(global)))?);
     }
+    let image = pollster::block_on(session.encode_volume(&read, model::pace(global)))?;
     let latents: Vec<_> = encoded.iter().map(|text| text.latent.clone()).collect();
     let ranking = session.rank(&image.latent, &latents, arguments.top_k)?;
     if !global.json {
@@ -100,22 +101,10 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
         "rows": rows.collect::<Vec<_>>(),
         "tieTolerance": ranking.tie_tolerance,
         "findings": findings,
-        "provenance": provenance(&session),
+        "provenance": session.provenance(),
     });
     output::line(report)?;
     Ok(())
-}
-
-/// What a result was made with.
-fn provenance(session: &Session) -> serde_json::Value {
-    let (manifest, info) = (session.manifest(), session.device().info());
-    json!({
-        "package": env!("CARGO_PKG_VERSION"), "model": manifest.id, "revision": manifest.revision,
-        "license": manifest.license, "untrained": manifest.untrained, "embeddingSpace": manifest.embedding_space,
-        "variant": session.variant().0, "weightsSha256": session.weights_sha256(),
-        "backend": info.backend.name(), "adapter": info.adapter,
-        "notice": "Research use only. Not a medical device.",
-    })
 }
 
 fn print_table(session: &Session, texts: &[Text], ranking: &ctmatch::rank::Ranking) -> Result<()> {

@@ -6,6 +6,7 @@ use super::inventory::Origin;
 use super::inventory::POSITION_BIAS_KEYS;
 use super::inventory::TEMPERATURE_KEY;
 use super::inventory::TensorSpec;
+use super::inventory::architecture;
 use super::inventory::inventory;
 use super::inventory::unused_keys;
 use crate::error::Error;
@@ -57,11 +58,11 @@ pub fn temperature<R: Read + Seek>(checkpoint: &mut Checkpoint<R>) -> Result<f32
     }
 }
 
-/// The checkpoint keys that a configuration needs, with their shapes.
+/// The checkpoint keys of a configuration, with their shapes: all of them, whatever the folder is for.
 pub fn needed_keys(manifest: &Manifest) -> BTreeMap<String, Vec<usize>> {
     let (v, t) = (&manifest.vision, &manifest.text);
     let mut keys = BTreeMap::from([(TEMPERATURE_KEY.to_owned(), Vec::new())]);
-    for spec in inventory(manifest) {
+    for spec in architecture(manifest) {
         match &spec.origin {
             Origin::Key(key) if key.ends_with("dsconv.weight") => keys.insert(key.clone(), vec![v.dim, 1, 3, 3, 3]),
             Origin::Key(key) if key.ends_with("_codebook.embed") => {
@@ -120,7 +121,8 @@ struct Stored {
     bytes: Vec<u8>,
 }
 
-/// Converts a checkpoint that [`check`] accepted; `sink` takes each finished shard, `progress` is told elements done and in all.
+/// Converts what the purpose needs of a checkpoint that [`check`] accepted; `sink` takes each finished shard, `progress` is told
+/// elements done and in all. The variant has no prompts yet: [`crate::session::bake`] makes them.
 ///
 /// # Errors
 /// Whatever reading, quantizing or `sink` return.
@@ -156,6 +158,7 @@ pub fn convert<R: Read + Seek>(
     }
     Ok(Variant {
         shards,
+        prompts: None,
         needs_f16: false,
         gpu_bytes: gpu_bytes(manifest, &specs, &precision),
         tie_tolerance: tie_tolerance(&precision),
@@ -200,7 +203,9 @@ fn gpu_bytes(manifest: &Manifest, specs: &[TensorSpec], precision: &Precision) -
             None => 4 * spec.elements(),
         }
     });
-    (stored.sum::<usize>() + 4 * v.codebook_size * v.dim + 4 * v.heads * tokens * tokens) as u64
+    let derived =
+        if manifest.purpose.encodes_images() { 4 * v.codebook_size * v.dim + 4 * v.heads * tokens * tokens } else { 0 };
+    (stored.sum::<usize>() + derived) as u64
 }
 
 /// Tensors in order, cut where a shard would exceed the limit.

@@ -1,4 +1,4 @@
-//! From tower outputs to unit latents (CTCLIP.md 4), and the classes of fine-tuned models (CTCLIP.md 7).
+//! From the image tower's tokens to unit latents (CTCLIP.md 4), and the classes of fine-tuned models (CTCLIP.md 7).
 
 use super::linear::Linear;
 use super::linear::Matrix;
@@ -8,13 +8,11 @@ use crate::kernel::l2_normalize;
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
 
-/// Projections into the shared space.
+/// Projection into the shared space, and classes.
 #[derive(Debug)]
 pub struct Heads {
     /// the visual projection in blocks of in-plane positions, each `[positions · latent, dim]`
     pub visual: Vec<Matrix>,
-    /// `[latent, hidden]`
-    pub text: Linear,
     /// `[classes, latent]`
     pub classifier: Option<Linear>,
     /// length of a latent
@@ -51,18 +49,6 @@ impl Heads {
         stages.keep(|| "image_latent_raw".into(), &raw);
         let latent = l2_normalize(raw);
         stages.keep(|| "image_latent".into(), &latent);
-        latent
-    }
-
-    /// Projection of the `[CLS]` states, unit length.
-    ///
-    /// # Shape
-    /// - `cls`: `[batch, hidden]`; returns `[batch, latent]`
-    pub fn text_latent(&self, cls: Tensor<2>, stages: &mut Stages) -> Tensor<2> {
-        let raw = self.text.forward(cls);
-        stages.keep(|| "text_latent_raw".into(), &raw);
-        let latent = l2_normalize(raw);
-        stages.keep(|| "text_latent".into(), &latent);
         latent
     }
 

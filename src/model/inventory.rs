@@ -24,6 +24,13 @@ pub enum Part {
     Text,
 }
 
+impl Part {
+    /// Whether it belongs to the text side; the rest is the image side.
+    fn is_text(self) -> bool {
+        matches!(self, Part::Embeddings | Part::Text)
+    }
+}
+
 /// How a stored tensor is made from the checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -170,8 +177,16 @@ impl List {
     }
 }
 
-/// Every tensor that the manifest's configuration needs, in the order of the data.
+/// Every tensor that the manifest's configuration needs for its purpose, in the order of the data.
 pub fn inventory(manifest: &Manifest) -> Vec<TensorSpec> {
+    let purpose = manifest.purpose;
+    let mut list = architecture(manifest);
+    list.retain(|spec| if spec.part.is_text() { purpose.encodes_texts() } else { purpose.encodes_images() });
+    list
+}
+
+/// The tensors of both towers, whatever the folder is for.
+pub(super) fn architecture(manifest: &Manifest) -> Vec<TensorSpec> {
     let mut list = List(Vec::new());
     vision(manifest, &mut list);
     projection(manifest, &mut list);

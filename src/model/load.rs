@@ -1,5 +1,6 @@
 //! From the shards of a model folder to a [`Model`]: each shard is checked whole before any of it is uploaded.
 
+use super::ImageSide;
 use super::Model;
 use super::attention::Attention;
 use super::block::FeedForward;
@@ -24,9 +25,10 @@ use crate::kernel::QuantizedMatrix;
 use crate::weights;
 use crate::weights::Dtype;
 use crate::weights::safetensors_out::parse_header;
+use crate::weights::schema::FileEntry;
 use crate::weights::schema::Manifest;
+use crate::weights::schema::Precision;
 use crate::weights::schema::Storage;
-use crate::weights::schema::Variant;
 use burn::tensor::Int;
 use burn::tensor::Tensor;
 use burn::tensor::TensorData;
@@ -54,7 +56,7 @@ struct Expected {
 #[derive(Debug)]
 pub struct Loader {
     manifest: Manifest,
-    variant: Variant,
+    shards: Vec<FileEntry>,
     device: Device,
     expected: BTreeMap<String, Expected>,
     pending: BTreeSet<String>,
@@ -88,20 +90,32 @@ impl Loader {
     /// # Errors
     /// [`Error::Manifest`] for an unknown variant, [`Error::DeviceLimit`] when the device cannot hold a needed buffer.
     pub fn new(manifest: &Manifest, variant: &str, device: &Device) -> Result<Self> {
-        let variant = manifest.variant(variant)?.clone();
+        let variant = manifest.variant(variant)?;
+        Self::prepared(manifest, &variant.precision, variant.shards.clone(), device)
+    }
+
+    /// Prepares to take shards that no manifest lists yet, through [`Loader::upload`].
+    ///
+    /// # Errors
+    /// [`Error::DeviceLimit`] when the device cannot hold a needed buffer.
+    pub fn unlisted(manifest: &Manifest, precision: &Precision, device: &Device) -> Result<Self> {
+        Self::prepared(manifest, precision, Vec::new(), device)
+    }
+
+    fn prepared(manifest: &Manifest, precision: &Precision, shards: Vec<FileEntry>, device: &Device) -> Result<Self> {
         let specs = inventory(manifest);
         // The largest single buffer is the joined word embedding or a stored tensor, in f32.
-        let word = 4 * manifest.text.vocab_size * manifest.text.hidden_size;
+        let text = manifest.purpose.encodes_texts().then_some(&manifest.text);
+        let word = text.map_or(0, |text| 4 * text.vocab_size * text.hidden_size);
         let largest = specs.iter().map(|s| 4 * s.elements()).max().unwrap_or(0).max(word) as u64;
         let found = device.info().max_binding_bytes;
         if found < largest {
             return Err(Error::DeviceLimit { limit: "maxStorageBufferBindingSize", needed: largest, found });
         }
-        let expected: BTreeMap<_, _> =
-            specs.iter().flat_map(|s| stored_parts(s, s.storage(&variant.precision))).collect();
-        let pending = variant.shards.iter().map(|s| s.path.clone()).collect();
-        let manifest = manifest.clone();
-        Ok(Self { manifest, variant, device: device.clone(), expected, pending, uploaded: BTreeMap::new() })
+        let expected: BTreeMap<_, _> = specs.iter().flat_map(|s| stored_parts(s, s.storage(precision))).collect();
+        let pending = shards.iter().map(|s| s.path.clone()).collect();
+        let (manifest, device) = (manifest.clone(), device.clone());
+        Ok(Self { manifest, shards, device, expected, pending, uploaded: BTreeMap::new() })
     }
 
     /// Shards that have not arrived yet.
@@ -115,9 +129,19 @@ impl Loader {
     /// [`Error::InvalidArgument`] for a file that is not expected, [`Error::Integrity`] for wrong size or hash,
     /// [`Error::Tensors`] for what the configuration does not know.
     pub fn add_shard(&mut self, path: &str, bytes: &[u8]) -> Result<()> {
-        let entry = self.variant.shards.iter().find(|s| s.path == path && self.pending.contains(path));
+        let entry = self.shards.iter().find(|s| s.path == path && self.pending.contains(path));
         let entry = entry.ok_or_else(|| Error::InvalidArgument(format!("shard `{path}` is not awaited")))?;
         weights::verify(entry, bytes)?;
+        self.upload(bytes)?;
+        self.pending.remove(path);
+        Ok(())
+    }
+
+    /// Checks tensors against the configuration, then uploads them.
+    ///
+    /// # Errors
+    /// [`Error::Tensors`] and [`Error::Manifest`] for what the configuration does not know.
+    pub fn upload(&mut self, bytes: &[u8]) -> Result<()> {
         let tensors = parse_header(bytes, bytes.len() as u64)?;
         let known = |name: &String| self.expected.contains_key(name) && !self.uploaded.contains_key(name);
         let unknown = tensors.iter().map(|t| t.name.clone()).filter(|name| !known(name)).collect();
@@ -149,7 +173,6 @@ impl Loader {
             };
             self.uploaded.insert(tensor.name, uploaded);
         }
-        self.pending.remove(path);
         Ok(())
     }
 
@@ -162,10 +185,12 @@ impl Loader {
         Error::tensors(missing, Vec::new(), Vec::new())?;
         let specs: BTreeMap<_, _> = inventory(&self.manifest).into_iter().map(|s| (s.name.clone(), s)).collect();
         let mut parts = Parts { specs, uploaded: std::mem::take(&mut self.uploaded) };
-        let vision = vision(&self.manifest, &mut parts);
-        let text = text(&self.manifest, &mut parts);
-        let heads = heads(&self.manifest, &mut parts);
-        Ok(Model { vision, text, heads })
+        let (manifest, purpose) = (&self.manifest, self.manifest.purpose);
+        let image = purpose
+            .encodes_images()
+            .then(|| ImageSide { tower: vision(manifest, &mut parts), heads: heads(manifest, &mut parts) });
+        let text = purpose.encodes_texts().then(|| text(manifest, &mut parts));
+        Ok(Model { image, text })
     }
 }
 
@@ -313,6 +338,7 @@ fn text(manifest: &Manifest, parts: &mut Parts) -> TextTower {
                 }
             })
             .collect(),
+        projection: parts.unbiased("text.projection"),
     }
 }
 
@@ -335,7 +361,6 @@ fn join(blocks: Vec<Matrix>) -> Matrix {
 fn heads(manifest: &Manifest, parts: &mut Parts) -> Heads {
     Heads {
         visual: parts.blocks("projection", ".weight"),
-        text: parts.unbiased("text.projection"),
         classifier: manifest.classes.map(|_| parts.linear("classifier")),
         dim_latent: manifest.dim_latent,
     }

@@ -25,14 +25,21 @@ pub use vision::patches_of_slab;
 use crate::kernel;
 use burn::tensor::Device;
 
-/// The two towers and what joins them.
+/// The sides of the dual encoder that the model folder has.
 #[derive(Debug)]
 pub struct Model {
-    /// image tower
-    pub vision: VisionTower,
-    /// text tower
-    pub text: TextTower,
-    /// projections into the shared space
+    /// from voxels to the shared space
+    pub image: Option<ImageSide>,
+    /// from tokens to the shared space
+    pub text: Option<TextTower>,
+}
+
+/// The image tower and what follows it.
+#[derive(Debug)]
+pub struct ImageSide {
+    /// voxels to codebook tokens
+    pub tower: VisionTower,
+    /// projection into the shared space, and classes
     pub heads: Heads,
 }
 

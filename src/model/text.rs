@@ -1,10 +1,11 @@
-//! The text tower: BERT, of which the last hidden state of `[CLS]` is used (CTCLIP.md 5).
+//! The text tower: BERT, of which the last hidden state of `[CLS]` is projected into the shared space (CTCLIP.md 4 and 5).
 
 use super::linear::Linear;
 use super::linear::Matrix;
 use super::linear::Norm;
 use super::stages::Stages;
 use crate::kernel;
+use crate::kernel::l2_normalize;
 use crate::weights::schema::TextConfig;
 use burn::tensor::Device;
 use burn::tensor::Int;
@@ -26,7 +27,7 @@ pub struct TextLayer {
     pub(super) output_norm: Norm,
 }
 
-/// Embeddings and encoder layers.
+/// Embeddings, encoder layers, projection.
 #[derive(Debug)]
 pub struct TextTower {
     pub(super) config: TextConfig,
@@ -36,6 +37,8 @@ pub struct TextTower {
     pub(super) token_type: Tensor<2>,
     pub(super) norm: Norm,
     pub(super) layers: Vec<TextLayer>,
+    /// `[latent, hidden]`
+    pub(super) projection: Linear,
 }
 
 impl TextTower {
@@ -87,12 +90,19 @@ impl TextTower {
         x
     }
 
-    /// The state of `[CLS]`, `[batch, hidden]`.
-    pub fn cls(&self, x: Tensor<3>, stages: &mut Stages) -> Tensor<2> {
+    /// Projection of the `[CLS]` states, unit length.
+    ///
+    /// # Shape
+    /// - `x`: `[batch, length, hidden]` of the last layer; returns `[batch, latent]`
+    pub fn latent(&self, x: Tensor<3>, stages: &mut Stages) -> Tensor<2> {
         let [batch, _, hidden] = x.dims();
         let cls = x.slice_dim(1, 0..1).reshape([batch, hidden]);
         stages.keep(|| "text_cls".into(), &cls);
-        cls
+        let raw = self.projection.forward(cls);
+        stages.keep(|| "text_latent_raw".into(), &raw);
+        let latent = l2_normalize(raw);
+        stages.keep(|| "text_latent".into(), &latent);
+        latent
     }
 
     /// What is added to the logits: 0 for real tokens, the smallest f32 for padding, as the reference does.

@@ -4,6 +4,7 @@
 //! a latent was made.
 
 pub mod retrieval;
+pub mod zero_shot;
 
 use crate::error::Error;
 use crate::error::Result;

@@ -3,6 +3,17 @@
 //! Rules, not a language model: terms at word boundaries, negation within a clause. It reads English reports, and it neither grades
 //! severity nor finds sides and sizes. Labels and their order: CTCLIP.md 6.
 
+/// The published labels, in their order.
+pub const LABELS: [&str; 18] = {
+    let mut labels = [""; 18];
+    let mut i = 0;
+    while i < labels.len() {
+        labels[i] = FINDINGS[i].0;
+        i += 1;
+    }
+    labels
+};
+
 /// Label and the lower-case terms that state it; a term also matches with `s` or `es` at its end.
 const FINDINGS: [(&str, &[&str]); 18] = [
     (

@@ -4,6 +4,7 @@ pub mod checkpoint;
 mod dtype;
 mod pickle;
 pub mod quantize;
+pub mod recipe;
 pub mod safetensors_out;
 pub mod schema;
 mod zip;

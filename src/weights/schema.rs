@@ -2,6 +2,7 @@
 //!
 //! It describes; it holds no code and no weights (DESIGN.md 3). `ModelManifest` of the npm package is its typed face.
 
+use super::recipe::Recipes;
 use crate::error::Error;
 use crate::error::Result;
 use crate::volume::preprocess::PreprocessConfig;
@@ -86,6 +87,51 @@ pub struct TextConfig {
 pub struct Similarity {
     /// The learned scalar; logits are `exp(temperature) · cosine` (CTCLIP.md 4).
     pub temperature: f32,
+}
+
+/// What a model folder is for. It holds what that needs and nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Purpose {
+    /// volumes against any text: both towers, and the latents of the zero-shot prompts
+    #[default]
+    Match,
+    /// volumes against the zero-shot prompts, whose latents are stored: no text tower, no tokenizer
+    ZeroShot,
+    /// latents of volumes: the image tower with its projection
+    Images,
+    /// latents of texts: the text tower with its projection, and the tokenizer
+    Reports,
+}
+
+impl Purpose {
+    /// Every purpose, the default first.
+    pub const ALL: [Purpose; 4] = [Purpose::Match, Purpose::ZeroShot, Purpose::Images, Purpose::Reports];
+
+    /// The name in manifests and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Purpose::Match => "match",
+            Purpose::ZeroShot => "zero-shot",
+            Purpose::Images => "images",
+            Purpose::Reports => "reports",
+        }
+    }
+
+    /// Whether the folder has an image tower.
+    pub fn encodes_images(self) -> bool {
+        self != Purpose::Reports
+    }
+
+    /// Whether the folder has a text tower, and so a tokenizer.
+    pub fn encodes_texts(self) -> bool {
+        matches!(self, Purpose::Match | Purpose::Reports)
+    }
+
+    /// Whether the folder has the latents of the zero-shot prompts.
+    pub fn holds_prompts(self) -> bool {
+        matches!(self, Purpose::Match | Purpose::ZeroShot)
+    }
 }
 
 /// A file of the model folder.
@@ -192,6 +238,9 @@ impl Precision {
 pub struct Variant {
     /// safetensors files, in loading order
     pub shards: Vec<FileEntry>,
+    /// latents of the zero-shot prompts by this variant's text tower: `present` and `absent`, f32 `[labels, latent]`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<FileEntry>,
     /// whether the device must have `shader-f16`
     pub needs_f16: bool,
     /// bytes of weights on the device after loading
@@ -214,8 +263,9 @@ pub struct Source {
 /// Small files beside the shards.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Files {
-    /// tokenizer in the Hugging Face tokenizers format
-    pub tokenizer: FileEntry,
+    /// tokenizer in the Hugging Face tokenizers format, where there is a text tower
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<FileEntry>,
 }
 
 /// `manifest.json` of a model folder.
@@ -233,6 +283,9 @@ pub struct Manifest {
     /// true for random weights, whose scores have no meaning
     #[serde(default)]
     pub untrained: bool,
+    /// which parts of the model are in the folder
+    #[serde(default)]
+    pub purpose: Purpose,
     /// origin of the weights
     pub source: Source,
     /// two latents compare only when this is equal
@@ -250,6 +303,9 @@ pub struct Manifest {
     pub classes: Option<usize>,
     /// from latents to scores
     pub similarity: Similarity,
+    /// what else can be asked
+    #[serde(default)]
+    pub recipes: Recipes,
     /// side files
     pub files: Files,
     /// sets of weights by preset name
@@ -279,6 +335,11 @@ impl Manifest {
             let known: Vec<_> = self.variants.keys().map(String::as_str).collect();
             Error::Manifest(format!("variant must be one of [{}], found `{name}`", known.join(", ")))
         })
+    }
+
+    /// Every file of a variant, in the order of loading.
+    pub fn files_of<'a>(&'a self, variant: &'a Variant) -> impl Iterator<Item = &'a FileEntry> {
+        self.files.tokenizer.iter().chain(&variant.shards).chain(&variant.prompts)
     }
 
     /// Tokens of the model grid along depth, height and width.
@@ -352,8 +413,8 @@ impl Manifest {
         if !sensible {
             return bad("similarity.temperature must be finite and text.layer_norm_eps between 0 and 1".into());
         }
-        let files = self.variants.values().flat_map(|v| &v.shards).chain([&self.files.tokenizer]);
-        for file in files {
+        self.check_purpose()?;
+        for file in self.variants.values().flat_map(|variant| self.files_of(variant)).chain(&self.files.tokenizer) {
             let plain = !file.path.is_empty()
                 && !file.path.starts_with('.')
                 && file.path.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
@@ -365,5 +426,26 @@ impl Manifest {
             }
         }
         Ok(())
+    }
+
+    /// Checks that the side files and recipes are those that the purpose has.
+    fn check_purpose(&self) -> Result<()> {
+        let bad = |what: String| Err(Error::Manifest(what));
+        let purpose = self.purpose;
+        if self.files.tokenizer.is_some() != purpose.encodes_texts() {
+            let has = if purpose.encodes_texts() { "a tokenizer" } else { "no tokenizer" };
+            return bad(format!("a folder for {} has {has}", purpose.name()));
+        }
+        let baked = self.variants.values().filter(|variant| variant.prompts.is_some()).count();
+        match &self.recipes.zero_shot {
+            Some(_) if !purpose.holds_prompts() => bad(format!("a folder for {} has no recipes", purpose.name())),
+            Some(_) if baked < self.variants.len() => {
+                bad(format!("every variant needs its prompts, found {baked} of {}", self.variants.len()))
+            }
+            Some(recipe) => recipe.check(),
+            None if baked > 0 => bad("prompts need recipes.zeroShot, found none".into()),
+            None if purpose == Purpose::ZeroShot => bad("a folder for zero-shot needs recipes.zeroShot".into()),
+            None => Ok(()),
+        }
     }
 }

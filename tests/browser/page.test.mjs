@@ -7,7 +7,7 @@ import { after, before, test } from 'node:test';
 import { MESSAGES, text } from '../../www/i18n.js';
 import { WINDOWS } from '../../www/viewer.js';
 import { Candidates, mostlyCjk } from '../../www/ranking.js';
-import { gzipSync, newPage, out, sampleNifti, SLOW_MS, startBrowser, startServer } from './harness.mjs';
+import { gzipSync, newPage, out, sampleNifti, SLOW_MS, startBrowser, startServer, www } from './harness.mjs';
 
 let browser;
 let server;
@@ -228,6 +228,22 @@ test('views: keys, wheel, windows and cross-hair', async () => {
   assert.deepEqual(await axial.locator('.letter').allTextContents(), ['R', 'L', 'A', 'P']);
   assert.match(await caption(), /axial slice 12 of/);
   await finish();
+});
+
+test('a model without both towers: the page says what it cannot do, and does not offer it', async () => {
+  const manifest = JSON.parse(await readFile(join(www, 'model/manifest.json'), 'utf8'));
+  for (const purpose of ['zero-shot', 'images', 'reports']) {
+    const { page, finish } = await newPage(browser, server.origin);
+    await page.route('**/model/manifest.json', (route) => route.fulfill({ json: { ...manifest, purpose } }));
+    await page.goto(`${server.origin}/`);
+    await page.waitForFunction((line) => document.querySelector('#hint').textContent === line, text(`only_${purpose}`, {}, 'en'));
+    await page.click('#use-sample');
+    await page.waitForSelector('#reports li');
+    assert.ok(await page.isDisabled('#rank'), purpose);
+    await page.click('#lang-zh');
+    assert.equal(await page.textContent('#hint'), text(`only_${purpose}`, {}, 'zh'));
+    await finish();
+  }
 });
 
 test('the window table', () => {

@@ -19,7 +19,8 @@ async function splitModel() {
   const whole = await readFile(join(www, 'model', variant.shards[0].path));
   const start = 8 + Number(whole.readBigUInt64LE(0));
   const { __metadata__: metadata, ...tensors } = JSON.parse(whole.subarray(8, start));
-  const files = new Map([[manifest.files.tokenizer.path, await readFile(join(www, 'model', manifest.files.tokenizer.path))]]);
+  const side = [manifest.files.tokenizer, variant.prompts];
+  const files = new Map(await Promise.all(side.map(async ({ path }) => [path, await readFile(join(www, 'model', path))])));
   const dealt = Array.from({ length: SHARDS }, () => []);
   const held = dealt.map(() => 0);
   for (const tensor of Object.entries(tensors).sort(([, { data_offsets: [a, b] }], [, { data_offsets: [c, d] }]) => d - c - (b - a))) {
@@ -48,7 +49,7 @@ async function splitModel() {
   });
   files.set('manifest.json', Buffer.from(JSON.stringify(manifest)));
   for (const [path, bytes] of files) await writeFile(join(folder, path), bytes);
-  return { folder, files, manifest, shards: variant.shards, listed: [manifest.files.tokenizer, ...variant.shards] };
+  return { folder, files, manifest, shards: variant.shards, listed: [manifest.files.tokenizer, ...variant.shards, variant.prompts] };
 }
 
 let browser;

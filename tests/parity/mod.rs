@@ -17,9 +17,11 @@ use ctmatch::text::Tokenizer;
 use ctmatch::volume::PreprocessConfig;
 use ctmatch::weights;
 use ctmatch::weights::checkpoint::Checkpoint;
+use ctmatch::weights::recipe::Recipes;
 use ctmatch::weights::schema::FileEntry;
 use ctmatch::weights::schema::Files;
 use ctmatch::weights::schema::Manifest;
+use ctmatch::weights::schema::Purpose;
 use ctmatch::weights::schema::SCHEMA;
 use ctmatch::weights::schema::Similarity;
 use ctmatch::weights::schema::Source;
@@ -72,6 +74,7 @@ pub fn manifest(config: &str) -> Manifest {
         revision: "1".into(),
         license: "CC0-1.0".into(),
         untrained: true,
+        purpose: Purpose::default(),
         source: Source { name: "ct-clip".into(), sha256: "0".repeat(64) },
         embedding_space: "test".into(),
         preprocess: PreprocessConfig { grid, ..PreprocessConfig::default() },
@@ -80,7 +83,8 @@ pub fn manifest(config: &str) -> Manifest {
         dim_latent: number("dim_latent"),
         classes: None,
         similarity: Similarity { temperature: 1.0 },
-        files: Files { tokenizer: FileEntry { path: "tokenizer.json".into(), bytes: 0, sha256: "0".repeat(64) } },
+        recipes: Recipes::default(),
+        files: Files { tokenizer: None },
         variants: BTreeMap::new(),
     }
 }
@@ -92,15 +96,18 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Converts a checkpoint, as the command does.
+    /// Converts a checkpoint into a folder with both towers and without prompts.
     pub fn convert(config: &str, checkpoint: &[u8], preset: &str) -> ctmatch::Result<Self> {
         let mut checkpoint = Checkpoint::open(Cursor::new(checkpoint))?;
         let mut manifest = manifest(config);
         let tokenizer = Tokenizer::from_vocab(VOCAB, manifest.text.max_position_embeddings)?.to_json()?;
         manifest.classes = checkpoint.entries().get("classifier.weight").map(|entry| entry.shape[0]);
         manifest.similarity.temperature = convert::temperature(&mut checkpoint)?;
-        manifest.files.tokenizer.bytes = tokenizer.len() as u64;
-        manifest.files.tokenizer.sha256 = weights::sha256_hex(&tokenizer);
+        manifest.files.tokenizer = Some(FileEntry {
+            path: "tokenizer.json".into(),
+            bytes: tokenizer.len() as u64,
+            sha256: weights::sha256_hex(&tokenizer),
+        });
         convert::check(&checkpoint, &manifest)?;
         let mut files = BTreeMap::from([("tokenizer.json".to_owned(), tokenizer)]);
         let sink = |path: &str, bytes: &[u8]| {

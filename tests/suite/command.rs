@@ -11,22 +11,22 @@ use std::process::Command;
 use std::process::Output;
 use tempfile::TempDir;
 
-fn ctmatch(arguments: &[&str]) -> Output {
+pub fn ctmatch(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ctmatch")).args(arguments).output().expect("the command starts")
 }
 
-fn stdout(arguments: &[&str]) -> String {
+pub fn stdout(arguments: &[&str]) -> String {
     let output = ctmatch(arguments);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "ctmatch {arguments:?}: {errors}");
     String::from_utf8(output.stdout).expect("output is UTF-8")
 }
 
-fn json(arguments: &[&str]) -> Value {
+pub fn json(arguments: &[&str]) -> Value {
     serde_json::from_str(&stdout(arguments)).expect("output is JSON")
 }
 
-fn path(file: &Path) -> &str {
+pub fn path(file: &Path) -> &str {
     file.to_str().expect("test paths are UTF-8")
 }
 

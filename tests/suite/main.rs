@@ -21,6 +21,7 @@ mod parity;
 #[path = "../parity/mod.rs"]
 mod parity_body;
 mod privacy;
+mod purpose;
 mod quantize;
 mod rank;
 mod reports;

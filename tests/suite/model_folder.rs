@@ -209,7 +209,7 @@ fn absurd_manifests_are_refused() {
             f.manifest.preprocess.grid[2] = 39
         }),
         ("manifest: file names must be letters, digits, `-`, `_` and `.`", |f| {
-            f.manifest.files.tokenizer.path = "../tokenizer.json".into();
+            f.manifest.files.tokenizer.as_mut().unwrap().path = "../tokenizer.json".into();
         }),
         ("manifest: variant must be one of [q9], found `f32`", |f| {
             let variant = f.manifest.variants.remove("f32").unwrap();

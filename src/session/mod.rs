@@ -2,10 +2,16 @@
 //!
 //! Everything asynchronous is here: opening, and reading back. Touches no file, clock or output.
 
+mod prompts;
+
+pub use prompts::bake;
+
 use crate::device::Device;
 use crate::error::Error;
 use crate::error::Result;
+use crate::model::ImageSide;
 use crate::model::Model;
+use crate::model::TextTower;
 use crate::model::load::Loader;
 use crate::model::stages::StageTensor;
 use crate::model::stages::Stages;
@@ -13,6 +19,7 @@ use crate::rank;
 use crate::rank::Latent;
 use crate::rank::RankOptions;
 use crate::rank::Ranking;
+use crate::rank::zero_shot::PromptLatents;
 use crate::text::TokenIds;
 use crate::text::Tokenizer;
 use crate::volume::Volume;
@@ -20,10 +27,12 @@ use crate::volume::preprocess::Preprocessor;
 use crate::weights;
 use crate::weights::schema::FileEntry;
 use crate::weights::schema::Manifest;
+use crate::weights::schema::Purpose;
 use crate::weights::schema::Variant;
 use burn::tensor::Tensor;
 use burn::tensor::TensorData;
 use burn::tensor::Transaction;
+use serde::Serialize;
 
 /// What a call is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +123,7 @@ pub struct SessionBuilder {
     variant: Variant,
     loader: Loader,
     tokenizer: Option<Tokenizer>,
+    prompts: Option<PromptLatents>,
 }
 
 impl SessionBuilder {
@@ -126,32 +136,43 @@ impl SessionBuilder {
         let loader = Loader::new(&manifest, variant, device)?;
         let (device, variant_name) = (device.clone(), variant.to_owned());
         let variant = manifest.variant(variant)?.clone();
-        Ok(Self { device, manifest, variant_name, variant, loader, tokenizer: None })
+        Ok(Self { device, manifest, variant_name, variant, loader, tokenizer: None, prompts: None })
     }
 
     /// The files to bring, in the order of loading.
     pub fn files(&self) -> impl Iterator<Item = &FileEntry> {
-        std::iter::once(&self.manifest.files.tokenizer).chain(&self.variant.shards)
+        self.manifest.files_of(&self.variant)
     }
 
     /// Checks a file and takes it in.
     ///
     /// # Errors
-    /// As [`Loader::add_shard`] for a shard; [`Error::Integrity`] and [`Error::TextInput`] for the tokenizer.
+    /// As [`Loader::add_shard`] for a shard; [`Error::Integrity`] for every file, [`Error::TextInput`] for the tokenizer,
+    /// [`Error::Manifest`] for it and for the prompts.
     pub fn add_file(&mut self, path: &str, bytes: &[u8]) -> Result<()> {
-        let entry = &self.manifest.files.tokenizer;
-        if path != entry.path {
-            return self.loader.add_shard(path, bytes);
+        let named = |entry: &Option<FileEntry>| entry.as_ref().filter(|entry| entry.path == path).cloned();
+        if let Some(entry) = named(&self.manifest.files.tokenizer) {
+            weights::verify(&entry, bytes)?;
+            self.tokenizer = Some(self.tokenizer(bytes)?);
+            return Ok(());
         }
-        weights::verify(entry, bytes)?;
+        if let (Some(entry), Some(recipe)) = (named(&self.variant.prompts), &self.manifest.recipes.zero_shot) {
+            weights::verify(&entry, bytes)?;
+            let shape = [recipe.labels.len(), self.manifest.dim_latent];
+            self.prompts = Some(PromptLatents::from_bytes(bytes, shape)?);
+            return Ok(());
+        }
+        self.loader.add_shard(path, bytes)
+    }
+
+    fn tokenizer(&self, bytes: &[u8]) -> Result<Tokenizer> {
         let text = &self.manifest.text;
         let tokenizer = Tokenizer::from_json(bytes, text.max_position_embeddings)?;
         if tokenizer.vocab_size() > text.vocab_size {
             let (needed, found) = (text.vocab_size, tokenizer.vocab_size());
             return Err(Error::Manifest(format!("the tokenizer may have {needed} entries, found {found}")));
         }
-        self.tokenizer = Some(tokenizer);
-        Ok(())
+        Ok(tokenizer)
     }
 
     /// The session, once every file is there.
@@ -160,7 +181,12 @@ impl SessionBuilder {
     /// [`Error::Tensors`] or [`Error::Manifest`] naming what is missing; errors of the device during the upload.
     pub async fn finish(self) -> Result<Session> {
         let watch = self.device.watch()?;
-        let tokenizer = self.tokenizer.ok_or_else(|| Error::Manifest("the tokenizer file is missing".into()))?;
+        if self.manifest.files.tokenizer.is_some() && self.tokenizer.is_none() {
+            return Err(Error::Manifest("the tokenizer file is missing".into()));
+        }
+        if self.variant.prompts.is_some() && self.prompts.is_none() {
+            return Err(Error::Manifest("the file of the prompts is missing".into()));
+        }
         let model = self.loader.finish()?;
         // A read-back of nothing in particular: uploads that failed are reported by now.
         let probe = Tensor::<1>::zeros([1], self.device.tensors());
@@ -171,7 +197,8 @@ impl SessionBuilder {
             variant_name: self.variant_name,
             variant: self.variant,
             model,
-            tokenizer,
+            tokenizer: self.tokenizer,
+            prompts: self.prompts,
         };
         Ok(session)
     }
@@ -185,7 +212,57 @@ pub struct Session {
     variant_name: String,
     variant: Variant,
     model: Model,
-    tokenizer: Tokenizer,
+    tokenizer: Option<Tokenizer>,
+    prompts: Option<PromptLatents>,
+}
+
+/// What a result was made with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Provenance {
+    /// name and version of this package
+    pub package: String,
+    /// short name of the model
+    pub model: String,
+    /// revision of the weights
+    pub revision: String,
+    /// licence of the weights
+    pub license: String,
+    /// true for random weights
+    pub untrained: bool,
+    /// what the model folder is for
+    pub purpose: Purpose,
+    /// latents compare only when it is equal
+    pub embedding_space: String,
+    /// set of weights
+    pub variant: String,
+    /// [`Session::weights_sha256`]
+    pub weights_sha256: String,
+    /// of the tokenizer, or of the one that the stored prompts were encoded with
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokenizer_sha256: Option<String>,
+    /// `cpu` or `webgpu`
+    pub backend: &'static str,
+    /// name of the adapter
+    pub adapter: String,
+    /// whether the adapter is software
+    pub software: bool,
+    /// what a reader of the numbers must know
+    pub warnings: Vec<&'static str>,
+    /// shown wherever results are shown
+    pub notice: &'static str,
+}
+
+/// What a loaded model can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Capabilities {
+    /// encoding volumes
+    pub images: bool,
+    /// encoding reports, and so ranking by free text
+    pub reports: bool,
+    /// the zero-shot labels: their prompts are stored
+    pub zero_shot: bool,
 }
 
 impl Session {
@@ -199,6 +276,34 @@ impl Session {
         (&self.variant_name, &self.variant)
     }
 
+    /// What the model folder has the parts for.
+    pub fn capabilities(&self) -> Capabilities {
+        let (images, reports) = (self.model.image.is_some(), self.model.text.is_some());
+        Capabilities { images, reports, zero_shot: self.prompts.is_some() }
+    }
+
+    /// Latents of the zero-shot prompts, where the folder has them.
+    pub fn prompts(&self) -> Option<&PromptLatents> {
+        self.prompts.as_ref()
+    }
+
+    /// The error of a call for a part that the folder was made without.
+    fn lacks(&self, needed: &'static str, cure: &'static str) -> Error {
+        Error::Purpose { needed, purpose: self.manifest.purpose.name(), cure }
+    }
+
+    fn image_side(&self) -> Result<&ImageSide> {
+        self.model.image.as_ref().ok_or_else(|| self.lacks("an image tower", "match, zero-shot or images"))
+    }
+
+    fn text_tower(&self) -> Result<&TextTower> {
+        self.model.text.as_ref().ok_or_else(|| self.lacks_text_tower())
+    }
+
+    fn lacks_text_tower(&self) -> Error {
+        self.lacks("a text tower", "match or reports")
+    }
+
     /// The device that computes.
     pub fn device(&self) -> &Device {
         &self.device
@@ -210,10 +315,38 @@ impl Session {
         weights::sha256_hex(all.as_bytes())
     }
 
+    /// The record that belongs to every result.
+    pub fn provenance(&self) -> Provenance {
+        let (manifest, info) = (&self.manifest, self.device.info());
+        let tokenizer = manifest.files.tokenizer.as_ref().map(|file| &file.sha256);
+        let recipe = manifest.recipes.zero_shot.as_ref().map(|recipe| &recipe.tokenizer_sha256);
+        Provenance {
+            package: concat!("ctmatch@", env!("CARGO_PKG_VERSION")).into(),
+            model: manifest.id.clone(),
+            revision: manifest.revision.clone(),
+            license: manifest.license.clone(),
+            untrained: manifest.untrained,
+            purpose: manifest.purpose,
+            embedding_space: manifest.embedding_space.clone(),
+            variant: self.variant_name.clone(),
+            weights_sha256: self.weights_sha256(),
+            tokenizer_sha256: tokenizer.or(recipe).cloned(),
+            backend: info.backend.name(),
+            adapter: info.adapter.clone(),
+            software: info.software,
+            warnings: manifest
+                .untrained
+                .then_some("the model is untrained: its scores have no meaning")
+                .into_iter()
+                .collect(),
+            notice: "Research use only. Not a medical device.",
+        }
+    }
+
     /// Encodes a volume.
     ///
     /// # Errors
-    /// [`Error::BadResult`], errors of the device, and whatever `pace` returns.
+    /// [`Error::Purpose`] without an image tower, [`Error::BadResult`], errors of the device, and whatever `pace` returns.
     pub async fn encode_volume(
         &self,
         volume: &Volume,
@@ -271,8 +404,8 @@ impl Session {
         stages: &mut Stages,
         mut pace: impl AsyncFnMut(Progress) -> Result<()>,
     ) -> Result<Vec<ImageEncoding>> {
+        let ImageSide { tower, heads } = self.image_side()?;
         let watch = self.device.watch()?;
-        let tower = &self.model.vision;
         let count = batch * depth;
         let mut embedded = Vec::with_capacity(count);
         for i in 0..count {
@@ -293,9 +426,9 @@ impl Session {
         }
         pace(Progress { phase: Phase::Encode, done: tower.steps(), total }).await?;
         let codes = tower.quantize(x, stages);
-        let latents = self.model.heads.image_latent(codes.rows, stages);
+        let latents = heads.image_latent(codes.rows, stages);
         let mut wanted = Transaction::default().register(codes.sum).register(latents.clone()).register(codes.indices);
-        if let Some(logits) = self.model.heads.classify(latents) {
+        if let Some(logits) = heads.classify(latents) {
             wanted = wanted.register(logits);
         }
         let mut data = watch.read(wanted).await?.into_iter();
@@ -325,9 +458,10 @@ impl Session {
     /// Token ids of a text, at its own length.
     ///
     /// # Errors
-    /// [`Error::TextInput`].
+    /// [`Error::TextInput`]; [`Error::Purpose`] without a text tower.
     pub fn tokenize(&self, text: &str) -> Result<TokenIds> {
-        self.tokenizer.encode(text)
+        let tokenizer = self.tokenizer.as_ref().ok_or_else(|| self.lacks_text_tower())?;
+        tokenizer.encode(text)
     }
 
     /// Encodes a text at its own length: padding would not change the result (CTCLIP.md 5).
@@ -371,7 +505,7 @@ impl Session {
         }
         let watch = self.device.watch()?;
         let device = self.device.tensors();
-        let tower = &self.model.text;
+        let tower = self.text_tower()?;
         let mask = mask.map(|mask| tower.mask(mask, length, device));
         let mut x = tower.embed(ids, length, device, stages);
         for l in 0..tower.depth() {
@@ -379,7 +513,7 @@ impl Session {
             x = tower.layer(l, x, mask.as_ref(), stages);
             watch.check()?;
         }
-        let latents = self.model.heads.text_latent(tower.cls(x, stages), stages);
+        let latents = tower.latent(x, stages);
         let data = watch.read(Transaction::default().register(latents)).await?;
         float_rows(data.into_iter().next(), ids.len() / length)?.into_iter().map(Latent::new).collect()
     }
