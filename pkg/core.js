@@ -24,7 +24,7 @@ export { CtmatchError };
  * @typedef {{ backend: import('./index.js').Backend, adapter: string, vendor: string, software: boolean,
  *   limits: Record<string, number> }} DeviceFacts
  * @typedef {{ info: import('./index.js').ModelInfo, provenance: import('./index.js').Provenance, variant: string,
- *   gpuBytes: number, dimLatent: number, preprocess: object }} LoadedModel `provenance`: what is known without a volume
+ *   selfTest: import('./index.js').SelfTest | null, gpuBytes: number, dimLatent: number, preprocess: object }} LoadedModel `provenance`: what is known without a volume
  * @typedef {{ vector: Float32Array<ArrayBuffer>, codes: Uint16Array<ArrayBuffer>, timingsMs: Record<string, number> }} RawImage
  * @typedef {{ vector: Float32Array, tokens: number, truncated: boolean }} RawText
  * @typedef {{ rows: Omit<import('./index.js').Ranked, 'id'>[], tieTolerance: number }} RawRanking
@@ -317,7 +317,7 @@ class Session {
   get info() {
     const { backend, adapter, software } = this.#device ?? {};
     return {
-      backend, adapter, software, variant: this.#model?.variant, gpuBytes: this.#gpuBytes, model: this.#model?.info,
+      backend, adapter, software, variant: this.#model?.variant, gpuBytes: this.#gpuBytes, selfTest: this.#model?.selfTest ?? undefined, model: this.#model?.info,
       degraded: [...this.#degraded], urls: [...this.#network.urls], encoded: { ...this.#encoded },
     };
   }
@@ -494,7 +494,7 @@ class Session {
         for (const file of all) engine.addFile(file.path, await files.read(file, { signal: either, onBytes }));
         either?.throwIfAborted();
         /** @type {LoadedModel} */
-        const loaded = await engine.finishModel();
+        const loaded = await engine.finishModel(this.#options.selfTest ?? true);
         this.#model = loaded;
         await files.complete();
         /** @type {DeviceFacts} */

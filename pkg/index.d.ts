@@ -5,7 +5,7 @@ export type Triple = readonly [number, number, number];
 /** Runtime codes; loader codes (`E_...`) are error codes too. An abort is no CtmatchError: it rejects with `signal.reason`. */
 export type ErrorCode =
   | 'NO_WEBGPU' | 'SOFTWARE_ADAPTER' | 'LIMITS' | 'GPU_OOM' | 'DEVICE_LOST' | 'SHADER_INVALID'
-  | 'BAD_RESULT' | 'CSP_WASM_BLOCKED' | 'WORKER_BLOCKED' | 'WASM_ABORT'
+  | 'BAD_RESULT' | 'SELF_TEST_FAILED' | 'CSP_WASM_BLOCKED' | 'WORKER_BLOCKED' | 'WASM_ABORT'
   | 'NETWORK' | 'NETWORK_POLICY' | 'OFFLINE_MISS' | 'INTEGRITY' | 'MANIFEST' | 'MODEL_SHAPE'
   | 'MODEL_PURPOSE' | 'NO_MODEL' | 'NEEDS_CONFIRMATION' | 'TEXT_INPUT' | 'INVALID_ARGUMENT' | 'CLOSED' | `E_${string}`;
 
@@ -59,6 +59,8 @@ export interface OpenOptions extends CallOptions {
   fallback?: 'error' | 'cpu';
   /** default 'auto': the first variant of the manifest that the device can run */
   variant?: string;
+  /** default true: after loading, known answers on this device; a device that computes others is refused (SELF_TEST_FAILED) */
+  selfTest?: boolean;
   /**
    * Where finished files of a model from a URL are kept, by SHA-256, and unfinished ones, to be resumed. Default 'opfs': the
    * browser's private storage for this origin, with the wasm module for 'offline'; when it is full or missing, shards pass
@@ -164,12 +166,20 @@ export interface Ranking {
 }
 /** A call for what is false here is MODEL_PURPOSE. */
 export interface Capabilities { images: boolean; reports: boolean; zeroShot: boolean }
+/** How close the device came to the known answers: relative distances, absent for a side that the model folder does not have. */
+export interface SelfTest {
+  /** image tokens with the known code, of all */
+  codes?: readonly [number, number];
+  tokens?: number;
+  image?: number;
+  text?: number;
+}
 export interface ModelInfo {
   id: string; revision: string; license: string; embeddingSpace: string; untrained: boolean; tieTolerance: number;
   purpose: Purpose; capabilities: Capabilities;
 }
 export interface SessionInfo {
-  backend?: Backend; variant?: string; adapter?: string; software?: boolean; gpuBytes: number;
+  backend?: Backend; variant?: string; adapter?: string; software?: boolean; gpuBytes: number; selfTest?: SelfTest;
   model?: ModelInfo;
   degraded: readonly string[];
   /** everything this session has requested */

@@ -169,6 +169,9 @@ pub enum Error {
     /// A result that cannot be right: not finite, or a zero vector.
     #[error("the result is not usable: {0}")]
     BadResult(String),
+    /// The device computes other numbers than are known to be right.
+    #[error("this device computes wrong numbers, so it is not used: {0}; update its driver, or use the CPU")]
+    SelfTest(String),
 
     // ── calls ──
     /// A caller's mistake.
@@ -224,6 +227,7 @@ impl Error {
             Error::DeviceLost { .. } => "DEVICE_LOST",
             Error::ShaderInvalid(_) => "SHADER_INVALID",
             Error::BadResult(_) => "BAD_RESULT",
+            Error::SelfTest(_) => "SELF_TEST_FAILED",
             Error::InvalidArgument(_) => "INVALID_ARGUMENT",
             Error::Aborted => "ABORTED",
         }

@@ -9,6 +9,7 @@ use crate::rank::Latent;
 use crate::session::Progress;
 use crate::session::Session;
 use crate::session::SessionBuilder;
+use crate::session::unwatched;
 use crate::text::reports;
 use crate::volume;
 use crate::volume::Finding;
@@ -477,11 +478,13 @@ impl Engine {
         builder.add_file(path, bytes).map_err(thrown)
     }
 
-    /// Makes the model ready once all files are in; a model that was loaded before is replaced only now.
+    /// Makes the model ready once all files are in and, if asked, the device gives the known answers; a model that was loaded before
+    /// is replaced only now.
     #[wasm_bindgen(js_name = finishModel)]
-    pub async fn finish_model(&mut self) -> JsResult<JsValue> {
+    pub async fn finish_model(&mut self, self_test: bool) -> JsResult<JsValue> {
         let builder = self.builder.take().ok_or_else(|| thrown(Error::NoModel))?;
         let session = builder.finish().await.map_err(thrown)?;
+        let tested = if self_test { Some(session.self_test(unwatched).await.map_err(thrown)?) } else { None };
         let (manifest, (name, variant)) = (session.manifest(), session.variant());
         let described = plain(&json!({
             "info": {
@@ -490,7 +493,7 @@ impl Engine {
                 "tieTolerance": variant.tie_tolerance, "purpose": manifest.purpose,
                 "capabilities": session.capabilities(),
             },
-            "provenance": session.provenance(), "variant": name, "gpuBytes": variant.gpu_bytes,
+            "provenance": session.provenance(), "selfTest": tested, "variant": name, "gpuBytes": variant.gpu_bytes,
             "dimLatent": manifest.dim_latent, "preprocess": manifest.preprocess,
         }));
         self.session = Some(session);

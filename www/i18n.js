@@ -281,6 +281,7 @@ export const MESSAGES = {
     'The GPU refused part of the computation, so there is no result.',
     'GPU 拒绝了部分计算，因此没有结果。',
   ],
+  SELF_TEST_FAILED: ['This graphics device computes wrong numbers, so it is not used. Update its driver, or use the processor.', '此图形设备计算结果错误，因此不予使用。请更新驱动程序，或改用处理器。'],
   BAD_RESULT: ['The computation gave invalid numbers; no result is shown.', '计算得到无效数值，不显示结果。'],
   CSP_WASM_BLOCKED: [
     "This site's policy blocks WebAssembly: script-src needs 'wasm-unsafe-eval'.",

@@ -216,6 +216,7 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
         },
     )?;
     bar.finish_and_clear();
+    variant.self_test = Some(pollster::block_on(session::known_answers(&mut checkpoint, &manifest, preset))?);
     if manifest.purpose.holds_prompts() {
         let pace = model::pace(global);
         let prompts = pollster::block_on(session::bake(&mut checkpoint, &manifest, preset, tokenizer, pace))?;

@@ -60,7 +60,9 @@ pub(crate) fn open(arguments: &ModelArguments, global: &Global) -> Result<Sessio
         bar.inc(entry.bytes);
     }
     bar.finish_and_clear();
-    Ok(pollster::block_on(builder.finish())?)
+    let session = pollster::block_on(builder.finish())?;
+    pollster::block_on(session.self_test(pace(global)))?;
+    Ok(session)
 }
 
 fn read_shard(folder: &Path, name: &str) -> Result<Vec<u8>> {
@@ -73,6 +75,7 @@ pub(crate) fn pace(global: &Global) -> impl AsyncFnMut(Progress) -> ctmatch::Res
         Phase::Preprocess => "preprocess",
         Phase::Encode => "encode",
         Phase::Text => "text",
+        Phase::SelfTest => "self-test",
     };
     let quiet = global.quiet;
     let mut current: Option<(Phase, ProgressBar)> = None;

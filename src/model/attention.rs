@@ -10,7 +10,7 @@ use burn::tensor::Tensor;
 const LOGIT_SCALE: f32 = 8.0;
 
 /// One attention layer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Attention {
     /// applied to the input of the queries only
     pub norm: Norm,

@@ -10,7 +10,7 @@ use crate::kernel;
 use burn::tensor::Tensor;
 
 /// Gated feed-forward layer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct FeedForward {
     /// before the first matrix
     pub norm: Norm,
@@ -35,7 +35,7 @@ impl FeedForward {
 }
 
 /// One layer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Layer {
     /// first residual branch
     pub peg: Peg,
@@ -46,7 +46,7 @@ pub struct Layer {
 }
 
 /// All layers of one tower half.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Transformer {
     /// `spatial` or `temporal`, the beginning of its stage names
     pub name: &'static str,

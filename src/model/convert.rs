@@ -159,6 +159,7 @@ pub fn convert<R: Read + Seek>(
     Ok(Variant {
         shards,
         prompts: None,
+        self_test: None,
         needs_f16: false,
         gpu_bytes: gpu_bytes(manifest, &specs, &precision),
         tie_tolerance: tie_tolerance(&precision),

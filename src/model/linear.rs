@@ -52,7 +52,7 @@ impl Matrix {
 }
 
 /// `y = x · Wᵀ + b` with W stored `[out, in]`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Linear {
     /// `[out, in]`
     pub weight: Matrix,
@@ -86,7 +86,7 @@ impl Linear {
 }
 
 /// Layer norm over the last axis, biased variance. Both flavours of CTCLIP.md 2: gamma is `weight`, beta is `bias`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Norm {
     /// `[channels]`
     pub weight: Tensor<1>,

@@ -4,7 +4,7 @@ use crate::kernel;
 use burn::tensor::Tensor;
 
 /// Depthwise convolution over `[A, B, C]` tokens, zero-padded (2, 0), (1, 1), (1, 1).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Peg {
     /// `[dim, 1, 3, 3, 3]`
     pub weight: Tensor<5>,

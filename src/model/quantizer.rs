@@ -8,7 +8,7 @@ use burn::tensor::Int;
 use burn::tensor::Tensor;
 
 /// Codebook with its normalized twin for the search.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Codebook {
     /// `[codes, dim]` as stored: what a token is replaced by
     rows: Matrix,

@@ -14,7 +14,7 @@ use burn::tensor::Tensor;
 use burn::tensor::TensorData;
 
 /// Patch embedding, two transformers, codebook.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct VisionTower {
     pub(super) config: VisionConfig,
     pub(super) norm_in: Norm,
@@ -34,9 +34,9 @@ pub struct Codes {
     pub indices: Tensor<2, Int>,
     /// `[batch, depth, side, side, dim]`
     pub rows: Tensor<5>,
-    /// `[1]`, of all tokens *before* the search: not finite when one of them is not. The search would hide that behind a
+    /// `[1, dim]`, mean of all tokens *before* the search: not finite when one of them is not. The search would hide that behind a
     /// codebook row like any other.
-    pub sum: Tensor<1>,
+    pub mean: Tensor<2>,
 }
 
 /// Cuts a slab of voxels into patches.
@@ -64,6 +64,17 @@ impl VisionTower {
     /// Number of [`VisionTower::step`]s after the slabs are embedded.
     pub fn steps(&self) -> usize {
         self.spatial.layers.len() + self.temporal.layers.len()
+    }
+
+    /// The same weights for the first `side · side` tokens of each slab.
+    pub fn corner(&self, side: usize) -> Self {
+        let full = self.config.side();
+        let tokens: Vec<i32> = (0..side).flat_map(|h| (0..side).map(move |w| (h * full + w) as i32)).collect();
+        let data = TensorData::new(tokens, [side * side]);
+        let tokens: Tensor<1, Int> = Tensor::from_data(data, &self.position_bias.device());
+        let position_bias = self.position_bias.clone().select(1, tokens.clone()).select(2, tokens);
+        let config = VisionConfig { image_size: side * self.config.patch_size, ..self.config.clone() };
+        Self { config, position_bias, ..self.clone() }
     }
 
     /// Embeds one depth slab.
@@ -113,14 +124,14 @@ impl VisionTower {
         let (batch, tokens) = (columns / (side * side), depth * side * side);
         let ordered = x.reshape([batch, side * side, depth, dim]).swap_dims(1, 2).reshape([batch * tokens, dim]);
         stages.keep(|| "vq_in".into(), &ordered.clone().reshape([batch, tokens, dim]));
-        let sum = ordered.clone().sum();
+        let mean = ordered.clone().mean_dim(0);
         let (indices, rows) = self.codebook.quantize(ordered);
         let indices = indices.reshape([batch, tokens]);
         stages.keep_indices(|| "vq_indices".into(), &indices);
         stages.keep(|| "vq_out".into(), &rows.clone().reshape([batch, tokens, dim]));
         let rows = rows.reshape([batch, depth, side, side, dim]);
         stages.keep(|| "encoded_tokens".into(), &rows);
-        Codes { indices, rows, sum }
+        Codes { indices, rows, mean }
     }
 }
 

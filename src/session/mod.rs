@@ -3,8 +3,11 @@
 //! Everything asynchronous is here: opening, and reading back. Touches no file, clock or output.
 
 mod prompts;
+mod self_test;
 
 pub use prompts::bake;
+pub use self_test::SelfTest;
+pub use self_test::known_answers;
 
 use crate::device::Device;
 use crate::error::Error;
@@ -43,6 +46,8 @@ pub enum Phase {
     Encode,
     /// encoder layers of the text tower
     Text,
+    /// the known answers on this device
+    SelfTest,
 }
 
 impl Phase {
@@ -52,6 +57,7 @@ impl Phase {
             Phase::Preprocess => "preprocess",
             Phase::Encode => "encode",
             Phase::Text => "text",
+            Phase::SelfTest => "self-test",
         }
     }
 }
@@ -427,12 +433,12 @@ impl Session {
         pace(Progress { phase: Phase::Encode, done: tower.steps(), total }).await?;
         let codes = tower.quantize(x, stages);
         let latents = heads.image_latent(codes.rows, stages);
-        let mut wanted = Transaction::default().register(codes.sum).register(latents.clone()).register(codes.indices);
+        let mut wanted = Transaction::default().register(codes.mean).register(latents.clone()).register(codes.indices);
         if let Some(logits) = heads.classify(latents) {
             wanted = wanted.register(logits);
         }
         let mut data = watch.read(wanted).await?.into_iter();
-        if !float_rows(data.next(), 1)?.concat().iter().all(|sum| sum.is_finite()) {
+        if !float_rows(data.next(), 1)?.concat().iter().all(|mean| mean.is_finite()) {
             return Err(Error::BadResult("the image tokens are not finite".into()));
         }
         let latents = float_rows(data.next(), batch)?;

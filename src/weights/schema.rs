@@ -232,6 +232,52 @@ impl Precision {
     }
 }
 
+/// What a fixed input gives (WEB_PACKAGE.md K-20); empty for a side that the folder does not have. Written as hexadecimal digits,
+/// little-endian, four for a code and eight for a number.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KnownAnswers {
+    /// codebook index per token, (depth, height, width) order
+    #[serde(with = "hexadecimal")]
+    pub codes: Vec<u16>,
+    /// mean of the image tokens before the codebook search
+    #[serde(with = "hexadecimal")]
+    pub tokens: Vec<f32>,
+    /// image latent
+    #[serde(with = "hexadecimal")]
+    pub image: Vec<f32>,
+    /// text latent
+    #[serde(with = "hexadecimal")]
+    pub text: Vec<f32>,
+}
+
+/// Numbers as their bytes in hexadecimal digits: exact, and one line in a manifest that people read.
+mod hexadecimal {
+    use bytemuck::Pod;
+    use serde::Deserialize;
+    use serde::Deserializer;
+    use serde::Serializer;
+    use serde::de::Error;
+
+    pub(super) fn serialize<T: Pod, S: Serializer>(values: &[T], to: S) -> Result<S::Ok, S::Error> {
+        let digits: String = bytemuck::cast_slice(values).iter().map(|byte: &u8| format!("{byte:02x}")).collect();
+        to.serialize_str(&digits)
+    }
+
+    pub(super) fn deserialize<'de, T: Pod, D: Deserializer<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+        let digits = String::deserialize(from)?;
+        let wrong =
+            || D::Error::custom(format!("known answers should be {} hexadecimal digits each", 2 * size_of::<T>()));
+        let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        let bytes: Option<Vec<u8>> =
+            pairs.iter().map(|&[high, low]| Some((digit(high)? * 16 + digit(low)?) as u8)).collect();
+        let bytes =
+            bytes.filter(|bytes| rest.is_empty() && bytes.len().is_multiple_of(size_of::<T>())).ok_or_else(wrong)?;
+        Ok(bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect())
+    }
+}
+
 /// One set of weights of the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -241,6 +287,9 @@ pub struct Variant {
     /// latents of the zero-shot prompts by this variant's text tower: `present` and `absent`, f32 `[labels, latent]`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompts: Option<FileEntry>,
+    /// what the CPU makes of the input of the self-test
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub self_test: Option<KnownAnswers>,
     /// whether the device must have `shader-f16`
     pub needs_f16: bool,
     /// bytes of weights on the device after loading

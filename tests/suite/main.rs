@@ -25,6 +25,7 @@ mod purpose;
 mod quantize;
 mod rank;
 mod reports;
+mod self_test;
 mod speed;
 mod synthetic;
 mod synthetic_files;

@@ -1,0 +1,113 @@
+//! Known answers: right devices pass, and whatever is wrong anywhere in the model is noticed.
+
+use crate::gpu;
+use crate::parity_body::CASES;
+use crate::parity_body::Folder;
+use crate::purpose;
+use ctmatch::Error;
+use ctmatch::device::Device;
+use ctmatch::session::SelfTest;
+use ctmatch::session::SessionBuilder;
+use ctmatch::session::known_answers;
+use ctmatch::session::unwatched;
+use ctmatch::weights;
+use ctmatch::weights::checkpoint::Checkpoint;
+use ctmatch::weights::safetensors_out::parse_header;
+use pollster::block_on;
+use std::io::Cursor;
+use tempfile::TempDir;
+
+/// The tiny cube with its known answers, in memory.
+fn folder(preset: &str) -> Folder {
+    let case = &CASES[0];
+    let mut folder = Folder::convert(case.config, case.checkpoint, preset).unwrap();
+    let mut checkpoint = Checkpoint::open(Cursor::new(case.checkpoint)).unwrap();
+    let known = block_on(known_answers(&mut checkpoint, &folder.manifest, preset)).unwrap();
+    folder.manifest.variants.get_mut(preset).unwrap().self_test = Some(known);
+    folder
+}
+
+fn run(folder: &Folder, device: &Device) -> ctmatch::Result<SelfTest> {
+    let session = block_on(folder.open(device))?;
+    block_on(session.self_test(unwatched))
+}
+
+#[test]
+fn both_devices_give_the_known_answers() {
+    for preset in ["f32", "f16", "q8", "q4"] {
+        let folder = folder(preset);
+        for device in [Device::cpu(), gpu::device()] {
+            let found = run(&folder, &device).unwrap();
+            assert_eq!(found.codes, Some([48, 48]), "{preset}");
+            for distance in [found.tokens, found.image, found.text] {
+                assert!(distance.unwrap() < 1e-5, "{preset}: {found:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_folder_for_one_side_has_its_answers_only() {
+    for (name, images, texts) in [("images", true, false), ("reports", false, true), ("zero-shot", true, false)] {
+        let folder = TempDir::new().unwrap();
+        purpose::convert(&folder, name, "q8");
+        let session = purpose::open(folder.path(), "q8").unwrap();
+        let found = block_on(session.self_test(unwatched)).unwrap();
+        assert_eq!([found.codes.is_some(), found.image.is_some(), found.text.is_some()], [images, images, texts]);
+    }
+}
+
+/// Tensors that no result depends on: the bias of the keys adds the same to all logits of a query.
+const UNSEEN: [&str; 2] = ["text.layer.0.key.bias", "text.layer.1.key.bias"];
+
+#[test]
+fn every_tensor_takes_part() {
+    let sound = folder("f32");
+    let shards = sound.manifest.variants["f32"].shards.clone();
+    let mut unnoticed = Vec::new();
+    let mut tried = 0;
+    for (s, shard) in shards.iter().enumerate() {
+        let bytes = &sound.files[&shard.path];
+        for tensor in parse_header(bytes, bytes.len() as u64).unwrap() {
+            let mut spoiled = folder_with(&sound);
+            let bytes = spoiled.files.get_mut(&shard.path).unwrap();
+            let start = tensor.offset as usize;
+            // The sign bits of f32 numbers: what a kernel with a wrong sign would do.
+            bytes[start..start + tensor.size as usize].iter_mut().skip(3).step_by(4).for_each(|byte| *byte ^= 0x80);
+            let sha256 = weights::sha256_hex(bytes);
+            spoiled.manifest.variants.get_mut("f32").unwrap().shards[s].sha256 = sha256;
+            tried += 1;
+            match run(&spoiled, &Device::cpu()) {
+                Err(Error::SelfTest(_)) => {}
+                Ok(_) if UNSEEN.contains(&tensor.name.as_str()) => {}
+                other => unnoticed.push(format!("{}: {other:?}", tensor.name)),
+            }
+        }
+    }
+    assert!(tried > 60, "{tried}");
+    assert!(unnoticed.is_empty(), "of {tried} tensors\n{}", unnoticed.join("\n"));
+}
+
+fn folder_with(other: &Folder) -> Folder {
+    Folder { manifest: other.manifest.clone(), files: other.files.clone() }
+}
+
+#[test]
+fn a_folder_without_answers_is_refused() {
+    let mut folder = folder("q8");
+    folder.manifest.variants.get_mut("q8").unwrap().self_test = None;
+    assert_eq!(run(&folder, &Device::cpu()).expect_err("no answers").code(), "MANIFEST");
+}
+
+#[test]
+fn damaged_answers_are_no_manifest() {
+    let folder = folder("q8");
+    let json = serde_json::to_string(&folder.manifest).unwrap();
+    let digits = json.split("\"codes\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    assert_eq!(digits.len(), 48 * 4);
+    for damage in [&digits[1..], &digits[2..], "zz", "é"] {
+        let damaged = json.replace(&digits, damage);
+        let found = SessionBuilder::new(&damaged, "q8", &Device::cpu()).expect_err(damage);
+        assert_eq!(found.code(), "MANIFEST");
+    }
+}
