@@ -143,7 +143,8 @@ run_tests() {
   (
     cd tests/browser
     npm ci --silent --no-audit --no-fund
-    CTMATCH="$CARGO_TARGET_DIR/debug/ctmatch" node expected.mjs
+    export CTMATCH="$CARGO_TARGET_DIR/debug/ctmatch"
+    node expected.mjs
     npm test --silent
   )
   say "all checks passed"
