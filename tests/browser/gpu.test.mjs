@@ -1,20 +1,11 @@
 // A GPU that fails must fail loudly. The sessions here run in the page's own thread, where the GPU can be tampered with.
 
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { BUDGETS } from './budgets.mjs';
-import { attempt, cosine, newPackagePage, SLOW_MS, startBrowser, startServer } from './harness.mjs';
+import { attempt, cosine, host, SLOW_MS } from './harness.mjs';
 
-let browser;
-let server;
-before(async () => {
-  browser = await startBrowser();
-  server = await startServer();
-});
-after(async () => {
-  await browser?.close();
-  await server?.close();
-});
+const tests = host();
 
 /** In the page, before anything: counts what goes to the GPU, can spoil the next shader, and keeps the devices. */
 const tamper = () => {
@@ -53,7 +44,7 @@ const openSample = async () => {
 const encode = async () => [...(await window.sample.session.encodeVolume(window.sample.volume, { accept: window.sample.accept })).vector];
 
 test('an invalid shader makes the call fail, and a new session works', { timeout: 3 * SLOW_MS }, async () => {
-  const { page, finish } = await newPackagePage(browser, server.origin, { init: tamper, expect: /WGSL|shader|invalid|unreachable|GPU/i });
+  const { page, finish } = await tests.newPackagePage({ init: tamper, expect: /WGSL|shader|invalid|unreachable|GPU/i });
   assert.equal(await attempt(page, openSample), undefined);
   const bad = await attempt(page, async () => {
     window.gpuTest.spoil = 1;
@@ -79,7 +70,7 @@ test('an invalid shader makes the call fail, and a new session works', { timeout
 });
 
 test('a lost device makes the call fail; a reloaded model gives the same latent', { timeout: 3 * SLOW_MS }, async () => {
-  const { page, finish } = await newPackagePage(browser, server.origin, { init: tamper, expect: /lost|destroyed|GPU/i });
+  const { page, finish } = await tests.newPackagePage({ init: tamper, expect: /lost|destroyed|GPU/i });
   assert.equal(await attempt(page, openSample), undefined);
   const before = await attempt(page, encode);
   const found = await attempt(page, async () => {
@@ -97,7 +88,7 @@ test('a lost device makes the call fail; a reloaded model gives the same latent'
 });
 
 test('a software adapter is named and refused unless allowed', { timeout: SLOW_MS }, async () => {
-  const { page, finish } = await newPackagePage(browser, server.origin);
+  const { page, finish } = await tests.newPackagePage();
   const found = await attempt(page, async () => {
     const { open } = window.ctmatch;
     const refused = await open({ model: '/model/manifest.json' }).then(() => ({}), ({ code, retryable, detail }) => ({ code, retryable, adapter: detail.adapter }));
@@ -117,7 +108,7 @@ test('a software adapter is named and refused unless allowed', { timeout: SLOW_M
 });
 
 test('abort in the calling thread stops at the next step', { timeout: 2 * SLOW_MS }, async () => {
-  const { page, finish } = await newPackagePage(browser, server.origin, { init: tamper });
+  const { page, finish } = await tests.newPackagePage({ init: tamper });
   assert.equal(await attempt(page, openSample), undefined);
   await attempt(page, encode); // shaders are compiled
   const found = await attempt(page, async () => {

@@ -109,8 +109,7 @@ test('installed from the tarball, the README example ranks the sample on a stati
   const server = await serve({ root: app, mounts: { '/sample': join(www, 'sample'), '/model': join(www, 'model') } });
   const browser = await startBrowser();
   try {
-    const { page, finish } = await newPage(browser, server.origin);
-    await page.goto(`${server.origin}/`);
+    const { page, finish } = await newPage(browser, { origin: server.origin, path: '/' });
     const rows = await (await page.waitForFunction(() => window.rows, undefined, { timeout: SLOW_MS })).jsonValue();
     assert.equal(rows.length, 4, String(rows));
     assert.equal(rows[0].rank, 1);

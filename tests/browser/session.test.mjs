@@ -3,24 +3,15 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
-import { attempt, cosine, newPackagePage, SLOW_MS, startBrowser, startServer, www } from './harness.mjs';
+import { test } from 'node:test';
+import { attempt, cosine, host, SLOW_MS, startServer, www } from './harness.mjs';
 import { POLICY_HEADERS } from './serve.mjs';
 
 // The native command's latents of www/sample: { image, texts, order }.
 const EXPECTED = process.env.CTMATCH_EXPECTED ?? new URL('./expected/sample.json', import.meta.url);
 const MIN_COSINE = 0.99999;
 
-let browser;
-let server;
-before(async () => {
-  browser = await startBrowser();
-  server = await startServer();
-});
-after(async () => {
-  await browser?.close();
-  await server?.close();
-});
+const tests = host();
 
 /** In the page: a session over the sample, in `window.sample`. */
 const openSample = async (options) => {
@@ -47,7 +38,7 @@ const encodeAndRank = async () => {
 
 test('latents and order equal the native command; the worker and the calling thread agree', { timeout: 2 * SLOW_MS }, async () => {
   const expected = JSON.parse(await readFile(EXPECTED, 'utf8'));
-  const { page, finish } = await newPackagePage(browser, server.origin);
+  const { page, finish } = await tests.newPackagePage();
   assert.equal(await attempt(page, openSample), undefined);
   const worker = await attempt(page, encodeAndRank);
   assert.equal(worker.error, undefined);
@@ -82,7 +73,7 @@ test('latents and order equal the native command; the worker and the calling thr
 });
 
 test('abort rejects with the reason within 500 ms in every phase, and the session goes on', { timeout: 2 * SLOW_MS }, async () => {
-  const { page, finish } = await newPackagePage(browser, server.origin);
+  const { page, finish } = await tests.newPackagePage();
   const measured = await attempt(page, async () => {
     const { open } = window.ctmatch;
     const results = {};
@@ -129,7 +120,7 @@ test('abort rejects with the reason within 500 ms in every phase, and the sessio
 });
 
 test('refusals: each has its code', { timeout: SLOW_MS }, async () => {
-  const { page, finish } = await newPackagePage(browser, server.origin, { expect: /404/ });
+  const { page, finish } = await tests.newPackagePage({ expect: /404/ });
   const manifest = JSON.parse(await readFile(join(www, 'model/manifest.json'), 'utf8'));
   const found = await attempt(page, async (manifest) => {
     const { open } = window.ctmatch;
@@ -186,7 +177,7 @@ test('refusals: each has its code', { timeout: SLOW_MS }, async () => {
     return results;
   }, manifest);
   assert.deepEqual(found, {
-    noModel: 'NO_MODEL', notFound: { code: 'NETWORK', url: `${server.origin}/model/nowhere.json`, status: 404 }, foreign: 'NETWORK_POLICY',
+    noModel: 'NO_MODEL', notFound: { code: 'NETWORK', url: `${tests.origin}/model/nowhere.json`, status: 404 }, foreign: 'NETWORK_POLICY',
     notJson: 'MANIFEST', noVariant: 'MANIFEST', damaged: 'INTEGRITY', cut: 'INTEGRITY', without: 'MANIFEST', offline: 'OFFLINE_MISS',
     noReports: 'TEXT_INPUT', emptyReport: 'TEXT_INPUT', oneString: 'INVALID_ARGUMENT', slice: 'INVALID_ARGUMENT', source: 'INVALID_ARGUMENT',
     spaces: 'INVALID_ARGUMENT', otherSession: 'INVALID_ARGUMENT', closedVolume: 'CLOSED', closed: 'CLOSED', afterClose: 'no error',
@@ -195,7 +186,7 @@ test('refusals: each has its code', { timeout: SLOW_MS }, async () => {
 });
 
 test('a volume with an open question is not encoded', { timeout: SLOW_MS }, async () => {
-  const { page, finish } = await newPackagePage(browser, server.origin);
+  const { page, finish } = await tests.newPackagePage();
   const found = await attempt(page, async () => {
     const { open } = window.ctmatch;
     const session = await open({ backend: 'cpu', model: '/model/manifest.json' });
@@ -224,7 +215,7 @@ test('policies that block wasm or the worker give an error, not silence', async 
   ];
   for (const [code, headers, options] of cases) {
     const own = await startServer({ headers });
-    const { page, finish } = await newPackagePage(browser, own.origin, { expect: /Content Security Policy|violates|404/ });
+    const { page, finish } = await tests.newPackagePage({ origin: own.origin, expect: /Content Security Policy|violates|404/ });
     const found = await attempt(page, `async () => (await window.ctmatch.open((${options})())).info`);
     assert.equal(found.error?.code, code, JSON.stringify(found));
     await finish();
@@ -233,7 +224,7 @@ test('policies that block wasm or the worker give an error, not silence', async 
 });
 
 test('a trap in the wasm module ends the call and the session', { timeout: SLOW_MS }, async () => {
-  const { page, finish } = await newPackagePage(browser, server.origin, { expect: /unreachable/ });
+  const { page, finish } = await tests.newPackagePage({ expect: /unreachable/ });
   const found = await attempt(page, async () => {
     const { open } = window.ctmatch;
     const session = await open({ worker: false, backend: 'cpu', model: '/model/manifest.json' });
