@@ -86,8 +86,8 @@ export function host({ gpu = true, ...served } = {}) {
     get requests() { return server.requests; },
     newPage: open,
     /** An empty page of the same policy, with `window.ctmatch` the package: for tests of the package itself. */
-    async newPackagePage({ search = '', ...options } = {}) {
-      const made = await open({ path: `/test/blank.html${search}`, ...options });
+    async newPackagePage({ path = '/test/blank.html', search = '', ...options } = {}) {
+      const made = await open({ path: path + search, ...options });
       await made.page.evaluate(async () => { window.ctmatch = await import('/ctmatch/index.js'); });
       return made;
     },
@@ -118,6 +118,10 @@ export const attempt = (page, body, arg = null) => page.evaluate(`(async () => {
 /** The sample's bytes, unpacked, to make damaged files from. */
 export const sampleNifti = async () => gunzipSync(await readFile(join(www, 'sample/chest.nii.gz')));
 export { gunzipSync, gzipSync };
+
+/** The native command's latents of www/sample: { image, texts, order }. */
+export const EXPECTED = process.env.CTMATCH_EXPECTED ?? new URL('./expected/sample.json', import.meta.url);
+export const MIN_COSINE = 0.99999;
 
 /** @param {ArrayLike<number>} a @param {ArrayLike<number>} b */
 export function cosine(a, b) {
