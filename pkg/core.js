@@ -400,7 +400,8 @@ class Session {
     if (trapped) throw new CtmatchError('WASM_ABORT', 'the wasm module of this thread has stopped: reload the page or use a worker');
     if (started) return;
     const { wasmUrl, baseUrl } = this.#options;
-    const url = wasmUrl ? resolved(wasmUrl, baseUrl ?? globalThis.location?.href) : new URL('./wasm/ctmatch_bg.wasm', import.meta.url);
+    // Turbopack makes an object of its own here, without an origin; its `href` is relative to the page.
+    const url = resolved(wasmUrl ?? new URL('./wasm/ctmatch_bg.wasm', import.meta.url).href, baseUrl ?? globalThis.location?.href);
     await this.#call(async (either) => {
       const kept = this.#network.policy === 'offline' ? await this.#cache.recall(url) : undefined;
       const response = kept ? new Response(kept, { headers: { 'content-type': 'application/wasm', 'content-length': String(kept.length) } })

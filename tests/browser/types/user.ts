@@ -1,7 +1,7 @@
 // A program against the public declarations: compiled, never run.
 
-import { exportLatents, importLatents, open, probe, CtmatchError, type ImageLatent, type Progress, type ReportSet, type Session } from '../../../pkg/index.js';
-import { open as openHere, probe as probeHere } from '../../../pkg/core.js';
+import { exportLatents, importLatents, open, probe, CtmatchError, type ImageLatent, type Progress, type ReportSet, type Session } from 'ctmatch';
+import { open as openHere, probe as probeHere } from 'ctmatch/core';
 
 const onProgress = (p: Progress): number => ('loadedBytes' in p ? p.loadedBytes : 'done' in p ? p.done / p.total : p.fraction);
 
@@ -13,7 +13,7 @@ export async function example(file: File, signal: AbortSignal): Promise<string> 
   // @ts-expect-error nothing is compiled for a probe
   await probe({ wasmUrl: '/core.wasm' });
   await using session: Session = await open({ model, onProgress, signal });
-  session.lost.then(({ reason }) => reason === 'wasm-abort' || session.recover({ onProgress, signal }));
+  session.lost.then(({ reason }) => (reason === 'wasm-abort' ? session.close() : session.recover({ onProgress, signal })));
   const volume = await session.readVolume(file, { onProgress, signal });
   const masked: string[] = volume.identifiers.map(({ rule, place, masked: shown }) => `${rule} ${place} ${shown}`);
   const texts: string[] = await volume.revealIdentifiers();
