@@ -2,9 +2,12 @@
 // module and does no arithmetic of its own.
 
 import init, { Cleaner, Engine, VolumeReader, parseReports, privacyNotices, readPair, reportText, textHints, version } from './wasm/ctmatch.js';
-import { CtmatchError } from './error.js';
-import { ModelCache, modelFiles, request, sha256 } from './weights.js';
+import { ASYNC_DISPOSE, CtmatchError } from './error.js';
+import { findAdapter, gpuMissing, REASONS, wasmBlocked } from './probe.js';
+import { ModelCache, modelFiles, parseManifest, request, resolved, sha256 } from './weights.js';
 
+export { exportLatents, importLatents } from './latents.js';
+export { probe } from './probe.js';
 export { CtmatchError };
 
 /**
@@ -20,7 +23,7 @@ export { CtmatchError };
 
 /**
  * What crosses from the wasm module.
- * @typedef {Omit<import('./index.js').Volume, 'slice' | 'close' | 'revealIdentifiers' | 'cleanCopy'>} VolumeFacts
+ * @typedef {Omit<import('./index.js').Volume, 'slice' | 'modelBox' | 'close' | 'revealIdentifiers' | 'cleanCopy'>} VolumeFacts
  * @typedef {{ backend: import('./index.js').Backend, adapter: string, vendor: string, software: boolean,
  *   limits: Record<string, number> }} DeviceFacts
  * @typedef {{ info: import('./index.js').ModelInfo, provenance: import('./index.js').Provenance, variant: string,
@@ -113,9 +116,6 @@ function ruleCounts(identifiers) {
   return counts;
 }
 
-// The smallest module: when even this does not compile, a policy forbids WebAssembly.
-const EMPTY_MODULE = new Uint8Array([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);
-
 // wasm-bindgen keeps one instance per thread: it is started once, and useless after a trap.
 let started = false;
 let trapped = false;
@@ -123,7 +123,8 @@ let trapped = false;
 /** @type {Set<(message: string) => void>} */
 const trapListeners = new Set();
 
-// A trap inside a Rust future surfaces as an uncaught error, and the promise of the call never settles.
+// A trap inside a Rust future surfaces as an uncaught error, and the promise of the call never settles. Node has no such events:
+// there it ends the process.
 /** @param {Event} event */
 function onUncaught(event) {
   const error = event instanceof ErrorEvent ? event.error : event instanceof PromiseRejectionEvent ? event.reason : undefined;
@@ -133,8 +134,8 @@ function onUncaught(event) {
 /** @param {(message: string) => void} listener */
 function listenForTraps(listener) {
   if (trapListeners.size === 0) {
-    globalThis.addEventListener('error', onUncaught);
-    globalThis.addEventListener('unhandledrejection', onUncaught);
+    globalThis.addEventListener?.('error', onUncaught);
+    globalThis.addEventListener?.('unhandledrejection', onUncaught);
   }
   trapListeners.add(listener);
 }
@@ -143,13 +144,15 @@ function listenForTraps(listener) {
 function ignoreTraps(listener) {
   trapListeners.delete(listener);
   if (trapListeners.size === 0) {
-    globalThis.removeEventListener('error', onUncaught);
-    globalThis.removeEventListener('unhandledrejection', onUncaught);
+    globalThis.removeEventListener?.('error', onUncaught);
+    globalThis.removeEventListener?.('unhandledrejection', onUncaught);
   }
 }
 
 /** @param {string} message */
 const wasmAbort = (message) => new CtmatchError('WASM_ABORT', `the wasm module stopped: ${message}; open a new session`, { retryable: true });
+
+const noModel = () => new CtmatchError('NO_MODEL', 'no model is loaded; call loadModel first', { retryable: true });
 
 /** @param {string} message @param {Readonly<Record<string, unknown>>} [detail] */
 const invalid = (message, detail) => new CtmatchError('INVALID_ARGUMENT', message, { detail });
@@ -163,20 +166,10 @@ async function compile(response, signal) {
       : await WebAssembly.compile(await response.arrayBuffer());
   } catch (cause) {
     signal?.throwIfAborted();
-    const blocked = await WebAssembly.compile(EMPTY_MODULE).then(() => false, () => true);
-    if (blocked) {
-      throw new CtmatchError('CSP_WASM_BLOCKED', "the page's policy blocks WebAssembly; script-src needs 'wasm-unsafe-eval'", { cause });
-    }
+    const blocked = await wasmBlocked();
+    if (blocked) throw new CtmatchError('CSP_WASM_BLOCKED', blocked, { cause });
     throw new CtmatchError('NETWORK', `${response.url} is not a WebAssembly module`, { detail: { url: response.url }, cause });
   }
-}
-
-/** What the browser says of the adapter that the engine will open; the wasm side sees none of it (wgpu 30). */
-async function adapterName() {
-  const adapter = await globalThis.navigator?.gpu?.requestAdapter({ powerPreference: 'high-performance' });
-  if (!adapter?.info) return null;
-  const { vendor, architecture, device, description } = adapter.info;
-  return [vendor, architecture, device, description].filter(Boolean).join(' ') || null;
 }
 
 /** A volume of the wasm module behind the public shape. */
@@ -192,7 +185,7 @@ class Volume {
    * @param {Readonly<Record<string, unknown>>} reading how it was read, for the provenance
    * @param {{
    *   release(free: () => void): void, modelSlice(raw: import('./wasm/ctmatch.js').Volume, plane: string, index: number): import('./index.js').Slice,
-   *   clean(options: CallOptions): Promise<Blob>,
+   *   modelBox(raw: import('./wasm/ctmatch.js').Volume): import('./index.js').VoxelBox, clean(options: CallOptions): Promise<Blob>,
    * }} host `release` runs `free` once no call uses the volume
    */
   constructor(raw, reading, host) {
@@ -237,6 +230,14 @@ class Volume {
     }
   }
 
+  async modelBox() {
+    try {
+      return this.#host.modelBox(this.raw);
+    } catch (error) {
+      throw publicError(error);
+    }
+  }
+
   async revealIdentifiers() {
     return this.raw.reveal();
   }
@@ -262,6 +263,10 @@ class Volume {
 function publicError(error, signal) {
   if (signal?.aborted && (error?.code === 'ABORTED' || error?.name === 'AbortError')) return signal.reason;
   if (error instanceof WebAssembly.RuntimeError) return wasmAbort(error.message);
+  // The file was changed, moved or taken away after it was chosen.
+  if (['NotReadableError', 'NotFoundError'].includes(error?.name)) {
+    return new CtmatchError('E_READ', 'The file cannot be read any more. Choose it again.', { retryable: true, cause: error });
+  }
   if (error instanceof CtmatchError || typeof error?.code !== 'string') return error;
   return new CtmatchError(error.code, error.message, { retryable: error.retryable, detail: error.detail });
 }
@@ -293,10 +298,13 @@ class Session {
   #trap;
   /** Until a model is loaded again. @type {CtmatchError | undefined} */
   #deviceLost;
+  /** The last one loaded, for `recover`. @type {import('./index.js').ModelRef | undefined} */
+  #lastModel;
   /** @type {Set<(error: CtmatchError) => void>} */
   #rejecters = new Set();
   /** @type {(loss: Loss) => void} */
   #lose = () => {};
+  lost = this.#watchLoss();
 
   /** @param {OpenOptions & { baseUrl?: string }} options */
   constructor(options) {
@@ -305,8 +313,6 @@ class Session {
     this.#cache = new ModelCache(options.cache ?? 'opfs', (note) => {
       if (!this.#degraded.includes(note)) this.#degraded.push(note);
     });
-    /** @type {Promise<Loss>} */
-    this.lost = new Promise((resolve) => { this.#lose = resolve; });
     if (!globalThis.crypto?.subtle) this.#degraded.push('insecure context: report texts are not hashed');
     listenForTraps(this.#onTrap);
   }
@@ -320,6 +326,11 @@ class Session {
       backend, adapter, software, variant: this.#model?.variant, gpuBytes: this.#gpuBytes, selfTest: this.#model?.selfTest ?? undefined, model: this.#model?.info,
       degraded: [...this.#degraded], urls: [...this.#network.urls], encoded: { ...this.#encoded },
     };
+  }
+
+  /** @returns {Promise<Loss>} */
+  #watchLoss() {
+    return new Promise((resolve) => { this.#lose = resolve; });
   }
 
   /** @param {string} message */
@@ -384,7 +395,8 @@ class Session {
     if (trapped) throw new CtmatchError('WASM_ABORT', 'the wasm module of this thread has stopped: reload the page or use a worker');
     if (started) return;
     const { wasmUrl, baseUrl } = this.#options;
-    const url = wasmUrl ? new URL(wasmUrl, baseUrl ?? location.href) : new URL('./wasm/ctmatch_bg.wasm', import.meta.url);
+    // Turbopack makes an object of its own here, without an origin; its `href` is relative to the page.
+    const url = resolved(wasmUrl ?? new URL('./wasm/ctmatch_bg.wasm', import.meta.url).href, baseUrl ?? globalThis.location?.href);
     await this.#call(async (either) => {
       const kept = this.#network.policy === 'offline' ? await this.#cache.recall(url) : undefined;
       const response = kept ? new Response(kept, { headers: { 'content-type': 'application/wasm', 'content-length': String(kept.length) } })
@@ -398,7 +410,13 @@ class Session {
       onProgress?.({ phase: 'wasm', loadedBytes: 0, totalBytes, source });
       const module = await compile(response, either);
       either?.throwIfAborted();
-      await init({ module_or_path: module });
+      try {
+        await init({ module_or_path: module });
+      } catch (cause) {
+        trapped = true;
+        if (cause instanceof RangeError) throw wasmAbort(cause.message);
+        throw new CtmatchError('INTEGRITY', `${url.href} does not belong to this version of the package`, { detail: { path: url.href }, cause });
+      }
       started = true;
       await stored;
       onProgress?.({ phase: 'wasm', loadedBytes: length, totalBytes, source });
@@ -423,7 +441,10 @@ class Session {
   async #openEngine() {
     const { backend = 'webgpu', fallback = 'error', allowSoftwareAdapter = false } = this.#options;
     try {
-      return await Engine.open({ backend, allowSoftwareAdapter, adapterName: backend === 'webgpu' ? await adapterName() : null });
+      // The module stops where there is no `navigator.gpu` at all.
+      const missing = backend === 'webgpu' ? gpuMissing() : undefined;
+      if (missing) throw new CtmatchError('NO_WEBGPU', REASONS[missing], { detail: { reason: missing } });
+      return await Engine.open({ backend, allowSoftwareAdapter, adapterName: backend === 'webgpu' ? (await findAdapter())?.name || null : null });
     } catch (error) {
       const shown = publicError(error);
       if (backend !== 'webgpu' || fallback !== 'cpu' || !(shown instanceof CtmatchError)) throw shown;
@@ -468,17 +489,12 @@ class Session {
    */
   loadModel(model, { signal, onProgress } = {}) {
     return this.#queued(async (either) => {
-      const files = modelFiles(model, this.#network, this.#options.baseUrl ?? location.href, this.#cache);
+      const files = modelFiles(model, this.#network, this.#options.baseUrl ?? globalThis.location?.href, this.#cache);
       const manifest = await files.manifest(either);
-      /** @type {any} */
-      let parsed;
-      try {
-        parsed = JSON.parse(manifest);
-      } catch (cause) {
-        throw new CtmatchError('MANIFEST', 'the manifest is not JSON', { cause });
-      }
+      const parsed = parseManifest(manifest);
       const { variant = 'auto' } = this.#options;
       const names = variant === 'auto' ? Object.keys(parsed?.variants ?? {}) : [variant];
+      if (this.#deviceLost) this.lost = this.#watchLoss();
       this.#dropEngine();
       const engine = await this.#openEngine();
       this.#engine = engine;
@@ -496,6 +512,7 @@ class Session {
         /** @type {LoadedModel} */
         const loaded = await engine.finishModel(this.#options.selfTest ?? true);
         this.#model = loaded;
+        this.#lastModel = model;
         await files.complete();
         /** @type {DeviceFacts} */
         const device = engine.info();
@@ -509,10 +526,16 @@ class Session {
     }, signal);
   }
 
+  /** @param {CallOptions} [options] */
+  async recover(options) {
+    if (!this.#lastModel) throw noModel();
+    return this.loadModel(this.#lastModel, options);
+  }
+
   #loaded() {
     if (this.#deviceLost) throw this.#deviceLost;
-    if (!this.#engine || !this.#model) throw new CtmatchError('NO_MODEL', 'no model is loaded; call loadModel first', { retryable: true });
-    return { engine: this.#engine, model: this.#model };
+    if (!this.#engine || !this.#model || !this.#device) throw noModel();
+    return { engine: this.#engine, model: this.#model, device: this.#device };
   }
 
   /**
@@ -567,6 +590,11 @@ class Session {
           this.#tail.then(() => { if (!this.#trap) free(); });
         },
         modelSlice: (from, plane, index) => this.#loaded().engine.modelSlice(from, plane, index),
+        modelBox: (from) => {
+          /** @type {[number, number][]} */
+          const [x, y, z] = this.#loaded().engine.modelBox(from);
+          return { min: [x[0], y[0], z[0]], max: [x[1], y[1], z[1]] };
+        },
         clean: (call) => this.#clean(body, header, call),
       });
       this.#volumes.add(volume);
@@ -663,7 +691,7 @@ class Session {
       return {
         vector, codes, timingsMs,
         provenance: {
-          ...model.provenance, selfTest: 'skipped', voxelSha256: volume.voxelSha256,
+          ...model.provenance, selfTest: model.selfTest ? 'passed' : 'skipped', voxelSha256: volume.voxelSha256,
           preprocess: { ...model.preprocess, reading: volume.reading, accepted }, degraded: [...this.#degraded],
         },
       };
@@ -756,7 +784,7 @@ class Session {
     ignoreTraps(this.#onTrap);
   }
 
-  async [Symbol.asyncDispose]() {
+  async [ASYNC_DISPOSE]() {
     await this.close();
   }
 }

@@ -1,3 +1,6 @@
+/** For `await using`; lowered code looks under the second name where the first is missing (Safari). @type {typeof Symbol.asyncDispose} */
+export const ASYNC_DISPOSE = Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose');
+
 /** The one error type of the package: a stable code beside the message. */
 export class CtmatchError extends Error {
   /**

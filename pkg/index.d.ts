@@ -50,6 +50,26 @@ export interface Variant {
   prompts?: Shard;
 }
 
+/** As `open` would be called. */
+export type ProbeOptions = Pick<OpenOptions, 'model' | 'variant' | 'cache' | 'network' | 'allowSoftwareAdapter' | 'worker' | 'signal'>;
+export interface ProbeReport {
+  webgpu: {
+    usable: boolean;
+    /** where there is an adapter */
+    scope: 'worker' | 'main' | 'none';
+    reason?: 'insecure-context' | 'no-navigator-gpu' | 'no-adapter' | 'software-adapter';
+    adapter?: { vendor: string; architecture: string; fallback: boolean };
+    features: { f16: boolean; subgroups: boolean; dp4a: boolean }; limits?: Readonly<Record<string, number>>;
+  };
+  /** `threads`: those that the package would use */
+  cpu: { simd: boolean; threads: number; crossOriginIsolated: boolean };
+  storage: { opfs: boolean; quotaBytes?: number; usageBytes?: number };
+  /** `downloadBytes`: what of the model is not in the cache; `notes`: what is off, and why, in English */
+  advice: { backend: Backend; variant?: string; downloadBytes?: number; gpuBytes?: number; notes: string[] };
+}
+/** What would happen here. Requests the worker's scripts and the manifest; opens no device, loads no wasm, stores nothing. */
+export declare function probe(o?: ProbeOptions): Promise<ProbeReport>;
+
 export interface OpenOptions extends CallOptions {
   /** may be given later through `loadModel`; reading and viewing a volume need no model and no GPU */
   model?: ModelRef;
@@ -77,6 +97,7 @@ export interface OpenOptions extends CallOptions {
   allowSoftwareAdapter?: boolean;
   /** a worker made by the caller's bundler, or false to run in the calling thread */
   worker?: Worker | (() => Worker) | false;
+  /** default: beside the package's scripts; in Node, file URLs are read */
   wasmUrl?: string | URL;
 }
 /** Loads the wasm module, and the model when one is given. The GPU is opened with the model. */
@@ -108,6 +129,8 @@ export interface Finding { code: string; action: Action; params: Readonly<Record
 export interface Slice {
   hu: Int16Array; width: number; height: number; spacingMm: readonly [number, number]; positionMm: number;
 }
+/** Outer faces in canonical voxels: voxel x spans x - 0.5 to x + 0.5. May reach outside the volume. */
+export interface VoxelBox { min: Triple; max: Triple }
 export interface SliceOptions { grid?: 'native' | 'model'; signal?: AbortSignal }
 export interface Volume {
   /** voxels along the patient's left, posterior and superior direction */
@@ -123,6 +146,8 @@ export interface Volume {
   readonly voxelBytes: number;
   /** canonical (LPS) axes; 'model' shows what the loaded model sees, NO_MODEL before there is one */
   slice(plane: Plane, index: number, o?: SliceOptions): Promise<Slice>;
+  /** what the loaded model sees, NO_MODEL before there is one */
+  modelBox(): Promise<VoxelBox>;
   /** The texts behind `identifiers`, in the same order: call it only when the user asks to see them. */
   revealIdentifiers(): Promise<string[]>;
   /**
@@ -158,6 +183,10 @@ export interface ReportSet {
   /** unit vectors, row after row: size x latent length */
   readonly vectors: Float32Array;
 }
+/** A safetensors file with `image_latents` and `vq_indices`, or `text_latents`; no text of a report, no file name. */
+export declare function exportLatents(l: ImageLatent | ReportSet): Blob;
+/** What `exportLatents` was given. INVALID_ARGUMENT for anything else; `rank` refuses latents of another model. */
+export declare function importLatents(file: Blob): Promise<ImageLatent | ReportSet>;
 export interface Ranked {
   index: number; id: string; cosine: number; rank: number; tieGroup: number; marginToNext: number; share: number;
 }
@@ -188,8 +217,10 @@ export interface SessionInfo {
 }
 export interface Session extends AsyncDisposable {
   readonly info: SessionInfo;
+  /** resolves when a call finds the device lost or the module stopped; a new promise after the way back */
   readonly lost: Promise<{ reason: 'destroyed' | 'unknown' | 'wasm-abort'; message: string }>;
-  /** Also the way back after DEVICE_LOST: a new device; volumes, latents and report sets stay valid. */
+  /** The way back after DEVICE_LOST: a new device and the last model again; volumes, latents and report sets stay valid. */
+  recover(o?: CallOptions): Promise<void>;
   loadModel(m: ModelRef, o?: CallOptions): Promise<void>;
   readVolume(v: VolumeSource, o?: ReadOptions): Promise<Volume>;
   /** Reads report files of any supported format; `text` is what the model will be given. */

@@ -1,7 +1,8 @@
 // The main-thread client: the session lives in a worker, this forwards to it.
 
-import { CtmatchError } from './error.js';
+import { ASYNC_DISPOSE, CtmatchError } from './error.js';
 
+export { exportLatents, importLatents } from './latents.js';
 export { CtmatchError };
 
 /**
@@ -23,7 +24,7 @@ function revive({ name, code, message, retryable, detail }) {
 
 /** @param {string} why @param {unknown} [cause] */
 const workerBlocked = (why, cause) => new CtmatchError('WORKER_BLOCKED',
-  `the worker did not start (${why}); check worker-src, Trusted Types and that worker.js is served, or pass \`worker\``, { cause });
+  `the worker did not start (${why}); check worker-src, Trusted Types and that worker.js is served, or pass \`worker\` (false: no worker)`, { cause });
 
 /** Calls over messages; aborts and worker failures settle what is pending. */
 class Channel {
@@ -127,7 +128,7 @@ class Volume {
   /**
    * @param {Channel} channel
    * @param {number} key
-   * @param {Omit<import('./index.js').Volume, 'slice' | 'close' | 'revealIdentifiers' | 'cleanCopy'>} facts
+   * @param {Omit<import('./index.js').Volume, 'slice' | 'modelBox' | 'close' | 'revealIdentifiers' | 'cleanCopy'>} facts
    */
   constructor(channel, key, facts) {
     this.#channel = channel;
@@ -165,6 +166,10 @@ class Volume {
     return this.#channel.call('slice', [Volume.key(this, this.#channel), plane, index, { grid }], { signal });
   }
 
+  async modelBox() {
+    return this.#channel.call('modelBox', [Volume.key(this, this.#channel)]);
+  }
+
   async revealIdentifiers() {
     return this.#channel.call('revealIdentifiers', [Volume.key(this, this.#channel)]);
   }
@@ -184,12 +189,14 @@ class Volume {
 /** @implements {PublicSession} */
 class Session {
   #channel;
+  #lossSeen = false;
+  /** @type {import('./index.js').Session['lost']} */
+  lost;
 
   /** @param {Channel} channel */
   constructor(channel) {
     this.#channel = channel;
-    /** @type {import('./index.js').Session['lost']} */
-    this.lost = new Promise((resolve) => { channel.onLost = resolve; });
+    this.lost = this.#watchLoss();
     channel.onFailure = (event) => {
       const message = event instanceof ErrorEvent ? event.message : 'the worker failed';
       const error = new CtmatchError('WASM_ABORT', `the worker stopped: ${message}; open a new session`, { retryable: true });
@@ -198,13 +205,35 @@ class Session {
     };
   }
 
+  /** @returns {import('./index.js').Session['lost']} */
+  #watchLoss() {
+    this.#lossSeen = false;
+    return new Promise((resolve) => {
+      this.#channel.onLost = (loss) => {
+        this.#lossSeen = true;
+        resolve(loss);
+      };
+    });
+  }
+
   get info() {
     return this.#channel.info;
   }
 
+  /** @param {string} method @param {unknown[]} args @param {CallOptions} [options] */
+  async #load(method, args, options) {
+    await this.#channel.call(method, args, options);
+    if (this.#lossSeen) this.lost = this.#watchLoss();
+  }
+
   /** @type {import('./index.js').Session['loadModel']} */
   async loadModel(model, options) {
-    await this.#channel.call('loadModel', [model instanceof URL ? model.href : model], options);
+    await this.#load('loadModel', [model instanceof URL ? model.href : model], options);
+  }
+
+  /** @type {import('./index.js').Session['recover']} */
+  async recover(options) {
+    await this.#load('recover', [], options);
   }
 
   /** @type {import('./index.js').Session['readVolume']} */
@@ -259,7 +288,7 @@ class Session {
     this.#channel.end(new CtmatchError('CLOSED', 'the session is closed'));
   }
 
-  async [Symbol.asyncDispose]() {
+  async [ASYNC_DISPOSE]() {
     await this.close();
   }
 }
@@ -290,26 +319,70 @@ function greeting(channel, signal) {
   });
 }
 
+/**
+ * A worker that answers.
+ * @param {Worker | (() => Worker) | undefined} worker
+ * @param {AbortSignal} [signal]
+ */
+async function connect(worker, signal) {
+  const channel = new Channel(startWorker(worker), !worker || typeof worker === 'function');
+  try {
+    await greeting(channel, signal);
+  } catch (error) {
+    channel.end(error);
+    throw error;
+  }
+  return channel;
+}
+
+/** What can be sent of the options; inside the worker, relative URLs would be relative to worker.js. @param {import('./index.js').OpenOptions} options */
+function sendable({ worker, signal, onProgress, model, wasmUrl, ...plain }) {
+  return {
+    ...plain, baseUrl: globalThis.document?.baseURI ?? location.href,
+    model: model instanceof URL ? model.href : model, wasmUrl: wasmUrl instanceof URL ? wasmUrl.href : wasmUrl,
+  };
+}
+
 /** @type {typeof import('./index.js').open} */
 export async function open(options = {}) {
-  const { worker, signal, onProgress, model, wasmUrl, ...plain } = options;
+  const { worker, signal, onProgress } = options;
   if (worker === false) {
     const core = await import('./core.js');
     return core.open(options);
   }
-  const channel = new Channel(startWorker(worker), !worker || typeof worker === 'function');
+  const channel = await connect(worker, signal);
   try {
-    await greeting(channel, signal);
     const session = new Session(channel);
-    // Inside the worker, relative URLs would be relative to worker.js.
-    const sent = {
-      ...plain, baseUrl: globalThis.document?.baseURI ?? location.href,
-      model: model instanceof URL ? model.href : model, wasmUrl: wasmUrl instanceof URL ? wasmUrl.href : wasmUrl,
-    };
-    await channel.call('open', [sent], { signal, onProgress });
+    await channel.call('open', [sendable(options)], { signal, onProgress });
     return session;
   } catch (error) {
     channel.end(error);
     throw error;
   }
+}
+
+/** @type {typeof import('./index.js').probe} */
+export async function probe(options = {}) {
+  const { worker, signal } = options;
+  const here = async () => (await import('./probe.js')).probe(options);
+  if (worker === false) return here();
+  /** @type {import('./index.js').ProbeReport | undefined} */
+  let report;
+  let note = "WebGPU exists in the page's own thread only: pass `worker: false`";
+  try {
+    const channel = await connect(worker, signal);
+    try {
+      report = await channel.call('probe', [sendable(options)], { signal });
+    } finally {
+      channel.end(new CtmatchError('CLOSED', 'the probe is over'));
+    }
+  } catch (error) {
+    if (!(error instanceof CtmatchError && error.code === 'WORKER_BLOCKED')) throw error;
+    note = error.message;
+  }
+  if (report && report.webgpu.scope !== 'none') return report;
+  const own = await here();
+  if (report && own.webgpu.scope === 'none') return report;
+  own.advice.notes.push(note);
+  return own;
 }

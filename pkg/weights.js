@@ -10,9 +10,13 @@ import { CtmatchError } from './error.js';
  * @typedef {{ policy: NonNullable<import('./index.js').OpenOptions['network']>, urls: string[] }} Network
  * @typedef {{ signal?: AbortSignal, onBytes?: (bytes: number, source: Source) => void }} ReadControl
  * @typedef {{ manifest(signal?: AbortSignal): Promise<string>, read(file: Shard, control: ReadControl): Promise<Bytes>,
- *   complete(): Promise<void> }} ModelFiles `complete`: the model is loaded
+ *   missing(file: Shard): Promise<number>, complete(): Promise<void> }} ModelFiles `missing`: bytes that `read` would request;
+ *   `complete`: the model is loaded
  * @typedef {{ write(bytes: BufferSource, at: number): unknown, truncate(bytes: number): unknown, close(): unknown }} Sink
  */
+
+/** Files in Node, which has no origin of its own; not by `import`, which bundlers would follow. */
+const nodeFiles = () => globalThis.location ? undefined : /** @type {any} */ (globalThis).process?.getBuiltinModule?.('node:fs/promises');
 
 /**
  * One request under the policy. Redirects are errors: they could lead to another origin after the check.
@@ -23,16 +27,16 @@ import { CtmatchError } from './error.js';
  */
 export async function request(url, { policy, urls }, signal, init) {
   if (policy === 'offline') throw new CtmatchError('OFFLINE_MISS', `offline: ${url.href} was not requested`, { detail: { url: url.href } });
-  const allowed = typeof policy === 'object' ? policy.allow.map((origin) => new URL(origin).origin) : [];
-  if (url.origin !== location.origin && !allowed.includes(url.origin)) {
-    throw new CtmatchError('NETWORK_POLICY', `network policy: expected ${[location.origin, ...allowed].join(' or ')}, found ${url.origin}`,
-      { detail: { url: url.href } });
+  const disk = url.protocol === 'file:' && nodeFiles();
+  const allowed = [...(globalThis.location ? [location.origin] : []), ...(typeof policy === 'object' ? policy.allow.map((origin) => resolved(origin).origin) : [])];
+  if (!disk && !allowed.includes(url.origin)) {
+    throw new CtmatchError('NETWORK_POLICY', `network policy: expected ${allowed.join(' or ')}, found ${url.origin}`, { detail: { url: url.href } });
   }
   urls.push(url.href);
   /** @type {Response} */
   let response;
   try {
-    response = await fetch(url, { ...init, signal, redirect: 'error', credentials: 'same-origin', referrerPolicy: 'no-referrer' });
+    response = disk ? new Response(await disk.readFile(url, { signal })) : await fetch(url, { ...init, signal, redirect: 'error', credentials: 'same-origin', referrerPolicy: 'no-referrer' });
   } catch (cause) {
     signal?.throwIfAborted();
     throw new CtmatchError('NETWORK', `request failed: ${url.href}`, { retryable: true, detail: { url: url.href }, cause });
@@ -115,7 +119,7 @@ const ETAG = '.etag';
  * @returns {Promise<T>}
  */
 async function locked(address, signal, task) {
-  return navigator.locks ? navigator.locks.request(`ctmatch ${address}`, { signal }, task) : task();
+  return globalThis.navigator?.locks ? navigator.locks.request(`ctmatch ${address}`, { signal }, task) : task();
 }
 
 /** @param {any} error */
@@ -294,6 +298,12 @@ export class ModelCache {
     return undefined;
   }
 
+  /** Whether `get` would find it, unless it is damaged. @param {Shard} file */
+  async holds(file) {
+    const blob = await (await this.#store)?.get(file.sha256).catch(() => undefined);
+    return blob?.size === file.bytes;
+  }
+
   /** What `url` gave last, behind its hash; only `offline` asks for it. @param {URL} url @returns {Promise<Bytes | undefined>} */
   async recall(url) {
     try {
@@ -325,7 +335,7 @@ export class ModelCache {
   async clear() {
     this.#store = this.#open();
     this.#full = false;
-    const root = await navigator.storage?.getDirectory?.().catch(() => undefined);
+    const root = await globalThis.navigator?.storage?.getDirectory?.().catch(() => undefined);
     if (root) await new Disk(root).clear();
   }
 }
@@ -353,6 +363,7 @@ function localFiles(files) {
       await fill(bytes, 0, blob.stream(), shard, signal, (chunk) => onBytes?.(chunk.length, 'file'));
       return bytes;
     },
+    missing: async () => 0,
     complete: async () => {},
   };
 }
@@ -374,7 +385,7 @@ async function continued(url, shard, network, at, etag, signal) {
     /** @type {Record<string, string>} */
     const headers = { Range: `bytes=${at}-` };
     // To another origin it would need a preflight; the hash decides anyway.
-    if (etag && url.origin === location.origin) headers['If-Range'] = etag;
+    if (etag && url.origin === globalThis.location?.origin) headers['If-Range'] = etag;
     const response = await request(url, network, signal, { ...init, headers });
     if (response.status === 200) return [0, response];
     const range = response.headers.get('content-range') ?? '';
@@ -486,19 +497,38 @@ function remoteFiles(base, network, cache, given) {
       control.onBytes?.(kept.length, 'cache');
       return kept;
     }),
+    missing: async (file) => ((await cache.holds(file)) ? 0 : file.bytes),
     // Only now: a manifest that does not load must not take the place of one that does.
     complete: async () => { if (fetched) await cache.remember(base, new Response(fetched)); },
   };
 }
 
+/** @param {string} text @returns {any} */
+export function parseManifest(text) {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new CtmatchError('MANIFEST', 'the manifest is not JSON', { cause });
+  }
+}
+
+/** @param {string | URL} url @param {string} [base] the page's */
+export function resolved(url, base) {
+  try {
+    return new URL(url, base);
+  } catch (cause) {
+    throw new CtmatchError('INVALID_ARGUMENT', `expected ${base ? 'a URL' : 'an absolute URL'}`, { cause });
+  }
+}
+
 /**
  * @param {import('./index.js').ModelRef} model
  * @param {Network} network
- * @param {string} base what relative URLs are relative to
+ * @param {string | undefined} base what relative URLs are relative to
  * @param {ModelCache} cache for files with a URL
  */
 export function modelFiles(model, network, base, cache) {
-  if (typeof model === 'string' || model instanceof URL) return remoteFiles(new URL(model, base), network, cache);
+  if (typeof model === 'string' || model instanceof URL) return remoteFiles(resolved(model, base), network, cache);
   if ('files' in model && model.files instanceof Map) return localFiles(model.files);
-  return remoteFiles(new URL(base), network, cache, JSON.stringify(model));
+  return remoteFiles(resolved('', base), network, cache, JSON.stringify(model));
 }

@@ -1,6 +1,6 @@
 // The message shell around a session: `{ id, method, args }` in, `{ id, value | error, info }` out.
 
-import { CtmatchError, open } from './core.js';
+import { CtmatchError, open, probe } from './core.js';
 
 /** @type {Awaited<ReturnType<typeof open>> | undefined} */
 let session;
@@ -22,18 +22,36 @@ const volume = (key) => {
   return found;
 };
 
+/** The session makes a new promise once it has another device. @type {Promise<unknown> | undefined} */
+let watched;
+const watchLoss = () => {
+  const { lost } = opened();
+  if (lost === watched) return;
+  watched = lost;
+  lost.then((loss) => postMessage({ lost: loss }));
+};
+
 /** @type {Record<string, (call: import('./index.js').CallOptions, ...args: any[]) => Promise<{ value?: unknown, transfer?: Transferable[] }>>} */
 const methods = {
   async hello() {
     return {};
   },
+  async probe({ signal }, options) {
+    return { value: await probe({ ...options, signal }) };
+  },
   async open(call, options) {
     session = await open({ ...options, ...call });
-    session.lost.then((lost) => postMessage({ lost }));
+    watchLoss();
     return {};
   },
   async loadModel(call, model) {
     await opened().loadModel(model, call);
+    watchLoss();
+    return {};
+  },
+  async recover(call) {
+    await opened().recover(call);
+    watchLoss();
     return {};
   },
   async readVolume(call, source, options) {
@@ -46,6 +64,9 @@ const methods = {
   async slice(call, key, plane, index, options) {
     const slice = await volume(key).slice(plane, index, { ...options, signal: call.signal });
     return { value: slice, transfer: [slice.hu.buffer] };
+  },
+  async modelBox(_call, key) {
+    return { value: await volume(key).modelBox() };
   },
   async revealIdentifiers(_call, key) {
     return { value: await volume(key).revealIdentifiers() };

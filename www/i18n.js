@@ -209,6 +209,7 @@ export const MESSAGES = {
   copied: ['Copied.', '已复制。'],
   error_heading: ['This did not work', '操作未成功'],
 
+  E_READ: ['The file cannot be read any more. Choose it again.', '文件已无法读取，请重新选择。'],
   E_EMPTY: ['The file is empty.', '文件为空。'],
   E_DICOM: [
     'This is a DICOM file. Convert the series to NIfTI first (for example with dcm2niix).',

@@ -9,31 +9,23 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { BUDGETS } from './budgets.mjs';
-import { attempt, gzipSync, newPackagePage, pkg, repository, SLOW_MS, startBrowser, startServer } from './harness.mjs';
+import { attempt, gzipSync, host, repository, SLOW_MS } from './harness.mjs';
 
 const MIB = 2 ** 20;
 const ctmatch = process.env.CTMATCH;
 
-let browser;
-let server;
-let folder;
-before(async () => {
+const folder = mkdtempSync(join(tmpdir(), 'ctmatch-full-'));
+after(() => rmSync(folder, { recursive: true, force: true }));
+before(() => {
   assert.ok(ctmatch, 'CTMATCH must name the native command');
-  folder = mkdtempSync(join(tmpdir(), 'ctmatch-full-'));
   const run = (...args) => execFileSync(ctmatch, [...args, '--quiet'], { stdio: ['ignore', 'ignore', 'inherit'] });
   const checkpoint = join(folder, 'checkpoint.safetensors');
   run('hash-checkpoint', '--out', checkpoint);
   run('convert', checkpoint, '--tokenizer', join(repository, 'tests/fixtures/tokenizer/vocab.txt'), '--out', folder, '--license', 'CC0-1.0', '--untrained');
   rmSync(checkpoint);
   writeFileSync(join(folder, 'scan.nii.gz'), scan([512, 512, 600]));
-  browser = await startBrowser();
-  server = await startServer({ mounts: { '/ctmatch': pkg, '/test': join(repository, 'tests/browser/pages'), '/full': folder } });
 });
-after(async () => {
-  await browser?.close();
-  await server?.close();
-  if (folder) rmSync(folder, { recursive: true });
-});
+const tests = host({ mounts: { '/full': folder } });
 
 /** A NIfTI-1 volume of soft tissue in air, 0.7 x 0.7 x 0.5 mm. @param {[number, number, number]} dims */
 function scan([width, height, depth]) {
@@ -94,7 +86,7 @@ const watch = () => {
 };
 
 test('the full-size model loads, gives its known answers, and fits', { timeout: 5 * SLOW_MS }, async () => {
-  const { page, finish } = await newPackagePage(browser, server.origin, { init: watch });
+  const { page, finish } = await tests.newPackagePage({ init: watch });
   const found = await attempt(page, async () => {
     const { open } = window.ctmatch;
     const glue = await import('/ctmatch/wasm/ctmatch.js');

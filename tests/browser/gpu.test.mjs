@@ -1,20 +1,11 @@
-// A GPU that fails must fail loudly. The sessions here run in the page's own thread, where the GPU can be tampered with.
+// A GPU that fails must fail loudly. Most sessions here run in the page's own thread, where the GPU can be tampered with.
 
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { BUDGETS } from './budgets.mjs';
-import { attempt, cosine, newPackagePage, SLOW_MS, startBrowser, startServer } from './harness.mjs';
+import { attempt, cosine, host, SLOW_MS } from './harness.mjs';
 
-let browser;
-let server;
-before(async () => {
-  browser = await startBrowser();
-  server = await startServer();
-});
-after(async () => {
-  await browser?.close();
-  await server?.close();
-});
+const tests = host();
 
 /** In the page, before anything: counts what goes to the GPU, can spoil the next shader, and keeps the devices. */
 const tamper = () => {
@@ -44,8 +35,10 @@ const tamper = () => {
   }
 };
 
-const openSample = async () => {
-  const session = await window.ctmatch.open({ worker: false, allowSoftwareAdapter: true, model: '/model/manifest.json' });
+/** `worker`: its script, if not in the page's thread. */
+const openSample = async (arg) => {
+  const worker = arg?.worker ? () => new Worker(arg.worker, { type: 'module' }) : false;
+  const session = await window.ctmatch.open({ worker, allowSoftwareAdapter: true, model: '/model/manifest.json' });
   const volume = await session.readVolume(await (await fetch('/sample/chest.nii.gz')).blob());
   const accept = volume.findings.filter(({ action }) => action === 'ask').map(({ code }) => code);
   window.sample = { session, volume, accept };
@@ -53,7 +46,7 @@ const openSample = async () => {
 const encode = async () => [...(await window.sample.session.encodeVolume(window.sample.volume, { accept: window.sample.accept })).vector];
 
 test('an invalid shader makes the call fail, and a new session works', { timeout: 3 * SLOW_MS }, async () => {
-  const { page, finish } = await newPackagePage(browser, server.origin, { init: tamper, expect: /WGSL|shader|invalid|unreachable|GPU/i });
+  const { page, finish } = await tests.newPackagePage({ init: tamper, expect: /WGSL|shader|invalid|unreachable|GPU/i });
   assert.equal(await attempt(page, openSample), undefined);
   const bad = await attempt(page, async () => {
     window.gpuTest.spoil = 1;
@@ -78,26 +71,40 @@ test('an invalid shader makes the call fail, and a new session works', { timeout
   await finish();
 });
 
-test('a lost device makes the call fail; a reloaded model gives the same latent', { timeout: 3 * SLOW_MS }, async () => {
-  const { page, finish } = await newPackagePage(browser, server.origin, { init: tamper, expect: /lost|destroyed|GPU/i });
-  assert.equal(await attempt(page, openSample), undefined);
-  const before = await attempt(page, encode);
-  const found = await attempt(page, async () => {
-    const { session, volume, accept } = window.sample;
-    const onProgress = ({ phase }) => { if (phase === 'encode') window.gpuTest.devices.at(-1).destroy(); };
-    const outcome = await session.encodeVolume(volume, { accept, onProgress }).then(() => 'a result', (error) => `${error.code} ${error.retryable}`);
-    const later = await session.encodeVolume(volume, { accept }).then(() => 'a result', (error) => error.code);
-    const { reason } = await session.lost;
-    await session.loadModel('/model/manifest.json');
-    return { outcome, later, reason };
+/** The sample's latent, of a device that nothing happened to. */
+let undisturbed;
+for (const worker of [false, true]) {
+  test(`a lost device makes the call fail; everything stays valid through recover (${worker ? 'worker' : 'calling thread'})`, { timeout: 3 * SLOW_MS }, async () => {
+    const { page, finish } = await tests.newPackagePage({ init: tamper, expect: /lost|destroyed|GPU/i });
+    const script = worker && '/test/destroy-worker.js';
+    assert.equal(await attempt(page, openSample, { worker: script }), undefined);
+    undisturbed ??= await attempt(page, encode);
+    const found = await attempt(page, async (script) => {
+      const { session, volume, accept } = window.sample;
+      const reports = await session.encodeReports(['one text', 'another']);
+      const destroy = script ? () => new BroadcastChannel('destroy').postMessage('') : () => window.gpuTest.devices.at(-1).destroy();
+      const code = (promise) => promise.then(() => 'a result', (error) => `${error.code} ${error.retryable}`);
+      const { lost } = session;
+      const result = {
+        outcome: await code(session.encodeVolume(volume, { accept, onProgress: ({ phase }) => { if (phase === 'encode') destroy(); } })),
+        later: await code(session.encodeVolume(volume, { accept })), reason: (await lost).reason,
+      };
+      await session.recover();
+      result.lostAgain = await Promise.race([session.lost, new Promise((resolve) => { setTimeout(resolve, 50, 'not'); })]);
+      const image = await session.encodeVolume(volume, { accept });
+      result.rows = (await session.rank(image, reports)).rows.length;
+      result.slice = (await volume.slice('axial', 0)).width;
+      return { ...result, vector: [...image.vector] };
+    }, script);
+    const { vector, ...rest } = found;
+    assert.deepEqual(rest, { outcome: 'DEVICE_LOST true', later: 'DEVICE_LOST true', reason: 'destroyed', lostAgain: 'not', rows: 2, slice: 224 });
+    assert.ok(cosine(vector, undisturbed) > 1 - 1e-9);
+    await finish();
   });
-  assert.deepEqual(found, { outcome: 'DEVICE_LOST true', later: 'DEVICE_LOST', reason: 'destroyed' });
-  assert.ok(cosine(await attempt(page, encode), before) > 1 - 1e-9);
-  await finish();
-});
+}
 
 test('a software adapter is named and refused unless allowed', { timeout: SLOW_MS }, async () => {
-  const { page, finish } = await newPackagePage(browser, server.origin);
+  const { page, finish } = await tests.newPackagePage();
   const found = await attempt(page, async () => {
     const { open } = window.ctmatch;
     const refused = await open({ model: '/model/manifest.json' }).then(() => ({}), ({ code, retryable, detail }) => ({ code, retryable, adapter: detail.adapter }));
@@ -117,7 +124,7 @@ test('a software adapter is named and refused unless allowed', { timeout: SLOW_M
 });
 
 test('abort in the calling thread stops at the next step', { timeout: 2 * SLOW_MS }, async () => {
-  const { page, finish } = await newPackagePage(browser, server.origin, { init: tamper });
+  const { page, finish } = await tests.newPackagePage({ init: tamper });
   assert.equal(await attempt(page, openSample), undefined);
   await attempt(page, encode); // shaders are compiled
   const found = await attempt(page, async () => {

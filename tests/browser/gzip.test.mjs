@@ -1,20 +1,11 @@
 // Two ways through gzip: the browser's decoder first, our own where that fails. Both give the same voxels, or the same refusal.
 
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { gzipSync } from 'node:zlib';
-import { attempt, newPackagePage, startBrowser, startServer } from './harness.mjs';
+import { attempt, host } from './harness.mjs';
 
-let browser;
-let server;
-before(async () => {
-  browser = await startBrowser({ gpu: false });
-  server = await startServer();
-});
-after(async () => {
-  await browser?.close();
-  await server?.close();
-});
+const tests = host({ gpu: false });
 
 const hu = (x, y, z) => -1000 + 10 * x + 100 * y + 300 * z;
 
@@ -117,7 +108,7 @@ test('both decoders agree, and ours reads what the browser cannot', async () => 
   ];
   const pages = [];
   for (const search of ['', '?own']) {
-    const made = await newPackagePage(browser, server.origin, { init: watch, search });
+    const made = await tests.newPackagePage({ init: watch, search });
     pages.push(made);
   }
   // Slices are in LPS order: x and y run against the stored order.
@@ -137,7 +128,7 @@ test('both decoders agree, and ours reads what the browser cannot', async () => 
 test('a scan of 512 x 512 x 600 costs the wasm heap its voxels and little more', async () => {
   const voxelBytes = 2 * 512 * 512 * 600;
   const file = gzipSync(blank(512, 512, 600), { level: 1 }).toString('base64');
-  const { page, finish } = await newPackagePage(browser, server.origin);
+  const { page, finish } = await tests.newPackagePage();
   const found = await attempt(page, async (base64) => {
     const session = await window.ctmatch.open({ worker: false, cache: 'none' });
     const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));

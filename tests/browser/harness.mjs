@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { mkdir, readFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
+import { after, before } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { chromium } from 'playwright-core';
@@ -28,22 +29,23 @@ export async function startBrowser({ gpu = true } = {}) {
 }
 
 /** The page and the package as `build.sh demo` serves them. */
-export const startServer = (options) => serve({ root: www, mounts: { '/ctmatch': pkg, '/test': join(here, 'pages'), '/parity': join(here, 'parity') }, ...options });
+export const startServer = ({ mounts, ...options } = {}) =>
+  serve({ root: www, mounts: { '/ctmatch': pkg, '/test': join(here, 'pages'), '/parity': join(here, 'parity'), ...mounts }, ...options });
 
 /**
  * A page of `origin` in a context of its own, and what went wrong on it.
  * @param {import('playwright-core').Browser} browser
- * @param {string} origin
- * @param {{ locale?: string, expect?: RegExp, colorScheme?: 'dark' | 'light' }} [options] `expect`: faults that the test provokes
+ * @param {{ origin: string, path?: string, locale?: string, expect?: RegExp, colorScheme?: 'dark' | 'light', init?: () => void, allow?: readonly string[] }} options
+ *   `expect`: faults that the test provokes; `init` runs in the page before anything else; `allow`: further origins
  */
-export async function newPage(browser, origin, { locale = 'en-US', expect, colorScheme = 'dark' } = {}) {
+export async function newPage(browser, { origin, path, locale = 'en-US', expect, colorScheme = 'dark', init, allow = [] }) {
   const context = await browser.newContext({ locale, colorScheme, viewport: { width: 1440, height: 1000 } });
   const page = await context.newPage();
   const faults = [];
   const fault = (line) => { if (!expect?.test(line)) faults.push(line); };
   await context.route('**/*', (route) => {
     const url = route.request().url();
-    if (new URL(url).origin === origin) return route.continue();
+    if ([origin, ...allow].includes(new URL(url).origin)) return route.continue();
     fault(`request left the origin: ${url}`);
     return route.abort();
   });
@@ -51,6 +53,8 @@ export async function newPage(browser, origin, { locale = 'en-US', expect, color
   page.on('response', (response) => { if (response.status() >= 400) fault(`${response.status()} ${response.url()}`); });
   page.on('console', (message) => { if (message.type() === 'error') fault(`console: ${message.text()}`); });
   page.on('pageerror', (error) => fault(`uncaught: ${error.message}`));
+  if (init) await page.addInitScript(init);
+  if (path) await page.goto(origin + path);
   return {
     page,
     async finish() {
@@ -61,15 +65,39 @@ export async function newPage(browser, origin, { locale = 'en-US', expect, color
 }
 
 /**
- * An empty page of the same origin and policy, with `window.ctmatch` the package: for tests of the package itself.
- * `init` runs in the page before anything else.
+ * One browser and one server for all tests of the calling file, and pages of them.
+ * @param {{ gpu?: boolean } & Parameters<typeof serve>[0]} [options]
  */
-export async function newPackagePage(browser, origin, { init, search = '', ...options } = {}) {
-  const made = await newPage(browser, origin, options);
-  if (init) await made.page.addInitScript(init);
-  await made.page.goto(`${origin}/test/blank.html${search}`);
-  await made.page.evaluate(async () => { window.ctmatch = await import('/ctmatch/index.js'); });
-  return made;
+export function host({ gpu = true, ...served } = {}) {
+  let browser;
+  let server;
+  before(async () => {
+    browser = await startBrowser({ gpu });
+    server = await startServer(served);
+  });
+  after(async () => {
+    await browser?.close();
+    await server?.close();
+  });
+  const open = (options) => newPage(browser, { origin: server.origin, ...options });
+  return {
+    get origin() { return server.origin; },
+    /** what the server was asked for, as `GET /path` */
+    get requests() { return server.requests; },
+    newPage: open,
+    /** An empty page of the same policy, with `window.ctmatch` the package: for tests of the package itself. */
+    async newPackagePage({ path = '/test/blank.html', search = '', ...options } = {}) {
+      const made = await open({ path: path + search, ...options });
+      await made.page.evaluate(async () => { window.ctmatch = await import('/ctmatch/index.js'); });
+      return made;
+    },
+    /** The page that people use, ready. */
+    async newAppPage(options) {
+      const made = await open({ path: '/', ...options });
+      await made.page.waitForFunction(() => !document.querySelector('#use-sample').disabled);
+      return made;
+    },
+  };
 }
 
 /**
@@ -90,6 +118,10 @@ export const attempt = (page, body, arg = null) => page.evaluate(`(async () => {
 /** The sample's bytes, unpacked, to make damaged files from. */
 export const sampleNifti = async () => gunzipSync(await readFile(join(www, 'sample/chest.nii.gz')));
 export { gunzipSync, gzipSync };
+
+/** The native command's latents of www/sample: { image, texts, order }. */
+export const EXPECTED = process.env.CTMATCH_EXPECTED ?? new URL('./expected/sample.json', import.meta.url);
+export const MIN_COSINE = 0.99999;
 
 /** @param {ArrayLike<number>} a @param {ArrayLike<number>} b */
 export function cosine(a, b) {

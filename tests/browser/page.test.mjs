@@ -3,32 +3,16 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { MESSAGES, text } from '../../www/i18n.js';
 import { WINDOWS } from '../../www/viewer.js';
 import { Candidates, mostlyCjk } from '../../www/ranking.js';
-import { gzipSync, newPage, out, sampleNifti, SLOW_MS, startBrowser, startServer, www } from './harness.mjs';
+import { gzipSync, host, newPage, out, sampleNifti, SLOW_MS, startBrowser, www } from './harness.mjs';
 
-let browser;
-let server;
-before(async () => {
-  browser = await startBrowser();
-  server = await startServer();
-});
-after(async () => {
-  await browser?.close();
-  await server?.close();
-});
-
-const openPage = async (options) => {
-  const made = await newPage(browser, server.origin, options);
-  await made.page.goto(`${server.origin}/`);
-  await made.page.waitForFunction(() => !document.querySelector('#use-sample').disabled);
-  return made;
-};
+const tests = host();
 
 test('sample, Rank: two clicks to an ordered list', { timeout: SLOW_MS }, async () => {
-  const { page, finish } = await openPage();
+  const { page, finish } = await tests.newAppPage();
   assert.equal(await page.textContent('#notice strong'), MESSAGES.notice_lead[0]);
   await page.waitForSelector('#untrained:not([hidden])');
   assert.match(await page.textContent('#notice-weights'), /\w/);
@@ -36,7 +20,7 @@ test('sample, Rank: two clicks to an ordered list', { timeout: SLOW_MS }, async 
   await page.click('#use-sample');
   await page.waitForSelector('#reports li');
   for (const plane of await page.locator('.plane figcaption').all()) assert.match(await plane.textContent(), /slice \d+ of \d+/);
-  assert.ok(!server.requests.some((line) => line.includes('safetensors')), 'the volume is shown before any weight is loaded');
+  assert.ok(!tests.requests.some((line) => line.includes('safetensors')), 'the volume is shown before any weight is loaded');
 
   // The adapter of these tests is software: the page says so, and asks.
   await page.click('#rank');
@@ -74,15 +58,15 @@ test('sample, Rank: two clicks to an ordered list', { timeout: SLOW_MS }, async 
   await page.screenshot({ path: join(out, 'page-zh.png'), fullPage: true });
 
   // A second ranking with the same volume and texts is free: nothing is encoded again.
-  const loads = server.requests.length;
+  const loads = tests.requests.length;
   await page.click('#rank');
   await page.waitForFunction(() => document.querySelector('#cancel').hidden);
-  assert.equal(server.requests.length, loads);
+  assert.equal(tests.requests.length, loads);
   await finish();
 });
 
 test('a Chinese browser gets the Chinese page', async () => {
-  const { page, finish } = await openPage({ locale: 'zh-CN', colorScheme: 'light' });
+  const { page, finish } = await tests.newAppPage({ locale: 'zh-CN', colorScheme: 'light' });
   assert.equal(await page.getAttribute('html', 'lang'), 'zh-CN');
   assert.equal(await page.textContent('#rank'), MESSAGES.rank[1]);
   await page.click('#use-sample');
@@ -95,7 +79,7 @@ test('a dropped file and pasted reports are ranked on the CPU, and nothing of th
   const canary = 'CANARY7Q4XWZ';
   const nifti = await sampleNifti();
   nifti.write(canary, 148, 'latin1'); // descrip
-  const { page, finish } = await openPage();
+  const { page, finish } = await tests.newAppPage();
   const lines = [];
   page.on('console', (message) => lines.push(message.text()));
 
@@ -120,7 +104,7 @@ test('a dropped file and pasted reports are ranked on the CPU, and nothing of th
   const [download] = await Promise.all([page.waitForEvent('download'), page.click('#export')]);
   const places = {
     export: await readFile(await download.path(), 'utf8'), name: download.suggestedFilename(), title: await page.title(),
-    requests: server.requests.join('\n'), console: lines.join('\n'), url: page.url(),
+    requests: tests.requests.join('\n'), console: lines.join('\n'), url: page.url(),
     storage: await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie])),
   };
   for (const [place, content] of Object.entries(places)) assert.ok(!content.includes(canary), place);
@@ -128,7 +112,7 @@ test('a dropped file and pasted reports are ranked on the CPU, and nothing of th
 });
 
 test('cancel keeps everything, and the next run works', { timeout: SLOW_MS }, async () => {
-  const { page, finish } = await openPage();
+  const { page, finish } = await tests.newAppPage();
   await page.click('#use-sample');
   await page.waitForSelector('#reports li');
   await page.check('#allow-software');
@@ -147,7 +131,7 @@ test('cancel keeps everything, and the next run works', { timeout: SLOW_MS }, as
 });
 
 test('damaged files: the exact code and sentence', async () => {
-  const { page, finish } = await openPage();
+  const { page, finish } = await tests.newAppPage();
   const nifti = await sampleNifti();
   const packed = gzipSync(nifti);
   const badCrc = Buffer.from(packed);
@@ -188,8 +172,7 @@ test('damaged files: the exact code and sentence', async () => {
 test('without WebGPU the page says why and offers the CPU', { timeout: SLOW_MS }, async () => {
   const plain = await startBrowser({ gpu: false });
   try {
-    const { page, finish } = await newPage(plain, server.origin, { expect: /WebGPU|GPU/ });
-    await page.goto(`${server.origin}/`);
+    const { page, finish } = await newPage(plain, { origin: tests.origin, path: '/', expect: /WebGPU|GPU/ });
     await page.click('#use-sample');
     await page.waitForSelector('#reports li');
     await page.click('#rank');
@@ -206,7 +189,7 @@ test('without WebGPU the page says why and offers the CPU', { timeout: SLOW_MS }
 });
 
 test('views: keys, wheel, windows and cross-hair', async () => {
-  const { page, finish } = await openPage();
+  const { page, finish } = await tests.newAppPage();
   await page.click('#use-sample');
   await page.waitForSelector('#reports li');
   const axial = page.locator('.plane').first();

@@ -3,20 +3,11 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { MESSAGES, placeText, ruleText, text } from '../../www/i18n.js';
-import { attempt, gunzipSync, gzipSync, newPackagePage, newPage, out, repository, sampleNifti, SLOW_MS, startBrowser, startServer } from './harness.mjs';
+import { attempt, gunzipSync, gzipSync, host, out, repository, sampleNifti, SLOW_MS } from './harness.mjs';
 
-let browser;
-let server;
-before(async () => {
-  browser = await startBrowser({ gpu: false });
-  server = await startServer();
-});
-after(async () => {
-  await browser?.close();
-  await server?.close();
-});
+const tests = host({ gpu: false });
 
 // One token for each place, so that a leak names its source. Made up.
 const PLANTED = { fileName: '4710001', descrip: '4720002', auxFile: '4730003', extension: '4740004', gzip: '4750005', report: '4760006' };
@@ -49,9 +40,7 @@ const upload = async (page, name, buffer) => {
 };
 
 const openPage = async (options) => {
-  const made = await newPage(browser, server.origin, options);
-  await made.page.goto(`${server.origin}/`);
-  await made.page.waitForFunction(() => !document.querySelector('#use-sample').disabled);
+  const made = await tests.newAppPage(options);
   await made.page.check('input[name="backend"][value="cpu"]');
   return made;
 };
@@ -151,7 +140,7 @@ test('identifiers stay in the panel, masked until asked for; HU + 1024 is correc
   assert.equal(JSON.parse(diagnostics).backend, 'cpu');
   const places = {
     record, diagnostics, title: await page.title(), url: page.url(), storage: await stored(page),
-    console: lines.join('\n'), requests: server.requests.join('\n'),
+    console: lines.join('\n'), requests: tests.requests.join('\n'),
   };
   for (const [place, content] of Object.entries(places)) assert.deepEqual(found(content), [], place);
   await finish();
@@ -239,7 +228,7 @@ test('values that are not HU: accepted by the user, and recorded', { timeout: SL
 });
 
 test('the page says what the package says', async () => {
-  const { page, finish } = await newPackagePage(browser, server.origin);
+  const { page, finish } = await tests.newPackagePage();
   const notices = await attempt(page, async () => {
     const session = await window.ctmatch.open();
     return Promise.all([0, 3].map((n) => session.privacyNotices(n)));
@@ -259,7 +248,7 @@ test('the page says what the package says', async () => {
 
 for (const worker of [undefined, false]) {
   test(`the package: clean copy, abort, revealing, hints (${worker === false ? 'calling thread' : 'worker'})`, async () => {
-    const { page, finish } = await newPackagePage(browser, server.origin);
+    const { page, finish } = await tests.newPackagePage();
     const planted = await plantedFile();
     const result = await attempt(page, async ({ base64, name, worker }) => {
       const session = await window.ctmatch.open({ worker });

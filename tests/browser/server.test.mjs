@@ -2,17 +2,15 @@
 
 import assert from 'node:assert/strict';
 import { request } from 'node:http';
-import { after, before, test } from 'node:test';
-import { attempt, newPackagePage, startBrowser, startServer } from './harness.mjs';
+import { test } from 'node:test';
+import { attempt, host } from './harness.mjs';
 import { POLICY_HEADERS } from './serve.mjs';
 
-let server;
-before(async () => { server = await startServer(); });
-after(() => server?.close());
+const tests = host({ gpu: false });
 
 /** A request as written: `fetch` would tidy the path. Gives status and headers. */
 const raw = (method, path) => new Promise((resolve, reject) => {
-  request({ host: '127.0.0.1', port: new URL(server.origin).port, method, path }, (response) => {
+  request({ host: '127.0.0.1', port: new URL(tests.origin).port, method, path }, (response) => {
     response.resume();
     response.on('end', () => resolve({ status: response.statusCode, headers: response.headers }));
   }).on('error', reject).end();
@@ -33,12 +31,12 @@ test('MIME types', async () => {
   for (const [path, type] of [
     ['/', 'text/html'], ['/ctmatch/worker.js', 'text/javascript'], ['/ctmatch/wasm/ctmatch_bg.wasm', 'application/wasm'],
     ['/sample/reports.json', 'application/json'], ['/style.css', 'text/css'],
-  ]) assert.ok((await fetch(server.origin + path)).headers.get('content-type').startsWith(type), path);
-  assert.equal((await fetch(`${server.origin}/sample/chest.nii.gz`)).headers.get('content-encoding'), null);
+  ]) assert.ok((await fetch(tests.origin + path)).headers.get('content-type').startsWith(type), path);
+  assert.equal((await fetch(`${tests.origin}/sample/chest.nii.gz`)).headers.get('content-encoding'), null);
 });
 
 test('one range of a file, if it is still the same file', async () => {
-  const url = `${server.origin}/sample/reports.json`;
+  const url = `${tests.origin}/sample/reports.json`;
   const whole = await fetch(url);
   const [text, etag] = [await whole.text(), whole.headers.get('etag')];
   const size = Buffer.byteLength(text);
@@ -64,21 +62,16 @@ test('nothing outside the folders is served', async () => {
 });
 
 test('the policy holds in the page: foreign scripts, workers, requests and peers are refused', async () => {
-  const browser = await startBrowser();
-  try {
-    const { page, finish } = await newPackagePage(browser, server.origin, { expect: /Content Security Policy|violates|Connection-Allowlist|TrustedHTML/i });
-    const found = await attempt(page, async () => {
-      const refused = (work) => Promise.resolve().then(work).then(() => 'allowed', (error) => error.name);
-      return {
-        peers: [typeof RTCPeerConnection, typeof WebTransport],
-        worker: await refused(() => new Worker('https://example.org/worker.js', { type: 'module' })),
-        html: await refused(() => { document.body.innerHTML = '<b>x</b>'; }),
-        request: await refused(() => fetch('https://example.org/')),
-      };
-    });
-    assert.deepEqual(found, { peers: ['undefined', 'undefined'], worker: 'TypeError', html: 'TypeError', request: 'TypeError' });
-    await finish();
-  } finally {
-    await browser.close();
-  }
+  const { page, finish } = await tests.newPackagePage({ expect: /Content Security Policy|violates|Connection-Allowlist|TrustedHTML/i });
+  const found = await attempt(page, async () => {
+    const refused = (work) => Promise.resolve().then(work).then(() => 'allowed', (error) => error.name);
+    return {
+      peers: [typeof RTCPeerConnection, typeof WebTransport],
+      worker: await refused(() => new Worker('https://example.org/worker.js', { type: 'module' })),
+      html: await refused(() => { document.body.innerHTML = '<b>x</b>'; }),
+      request: await refused(() => fetch('https://example.org/')),
+    };
+  });
+  assert.deepEqual(found, { peers: ['undefined', 'undefined'], worker: 'TypeError', html: 'TypeError', request: 'TypeError' });
+  await finish();
 });

@@ -1,26 +1,14 @@
 // The package in the browser: the numbers, the in-thread twin, abort, and every refusal that is not the GPU's.
 
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
+import { copyFile, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
-import { attempt, cosine, newPackagePage, SLOW_MS, startBrowser, startServer, www } from './harness.mjs';
+import { test } from 'node:test';
+import { attempt, cosine, EXPECTED, host, MIN_COSINE, pkg, SLOW_MS, startServer, www } from './harness.mjs';
 import { POLICY_HEADERS } from './serve.mjs';
 
-// The native command's latents of www/sample: { image, texts, order }.
-const EXPECTED = process.env.CTMATCH_EXPECTED ?? new URL('./expected/sample.json', import.meta.url);
-const MIN_COSINE = 0.99999;
-
-let browser;
-let server;
-before(async () => {
-  browser = await startBrowser();
-  server = await startServer();
-});
-after(async () => {
-  await browser?.close();
-  await server?.close();
-});
+const tests = host();
 
 /** In the page: a session over the sample, in `window.sample`. */
 const openSample = async (options) => {
@@ -41,13 +29,13 @@ const encodeAndRank = async () => {
   return {
     image: [...image.vector], order: ranking.rows.map((row) => row.index), provenance: ranking.provenance,
     texts: reports.map((_, i) => [...set.vectors.subarray(i * dim, (i + 1) * dim)]), rows: ranking.rows, set: set.rows,
-    timingsMs: image.timingsMs, codes: image.codes.length, info: session.info,
+    timingsMs: image.timingsMs, codes: image.codes.length, info: session.info, box: await volume.modelBox(),
   };
 };
 
 test('latents and order equal the native command; the worker and the calling thread agree', { timeout: 2 * SLOW_MS }, async () => {
   const expected = JSON.parse(await readFile(EXPECTED, 'utf8'));
-  const { page, finish } = await newPackagePage(browser, server.origin);
+  const { page, finish } = await tests.newPackagePage();
   assert.equal(await attempt(page, openSample), undefined);
   const worker = await attempt(page, encodeAndRank);
   assert.equal(worker.error, undefined);
@@ -59,6 +47,7 @@ test('latents and order equal the native command; the worker and the calling thr
   assert.deepEqual(worker.order, expected.order);
   assert.deepEqual(worker.rows.map((row) => row.cosine), worker.rows.map((row) => row.cosine).sort((a, b) => b - a));
   assert.equal(worker.provenance.backend, 'webgpu');
+  assert.ok([0, 1, 2].every((axis) => worker.box.min[axis] < 0 && worker.box.max[axis] > 35), JSON.stringify(worker.box));
   assert.match(worker.provenance.voxelSha256, /^[0-9a-f]{64}$/);
   for (const row of worker.set) assert.match(row.textSha256, /^[0-9a-f]{64}$/);
 
@@ -78,11 +67,12 @@ test('latents and order equal the native command; the worker and the calling thr
   assert.ok(cosine(thread.image, worker.image) > 1 - 1e-9);
   assert.deepEqual(thread.order, worker.order);
   assert.deepEqual(thread.set, worker.set);
+  assert.deepEqual(thread.box, worker.box);
   await finish();
 });
 
 test('abort rejects with the reason within 500 ms in every phase, and the session goes on', { timeout: 2 * SLOW_MS }, async () => {
-  const { page, finish } = await newPackagePage(browser, server.origin);
+  const { page, finish } = await tests.newPackagePage();
   const measured = await attempt(page, async () => {
     const { open } = window.ctmatch;
     const results = {};
@@ -108,6 +98,7 @@ test('abort rejects with the reason within 500 ms in every phase, and the sessio
     await aborted('read', (call) => session.readVolume(file, call));
     const volume = await session.readVolume(file);
     const accept = volume.findings.filter(({ action }) => action === 'ask').map(({ code }) => code);
+    await aborted('preprocess', (call) => session.encodeVolume(volume, { ...call, accept }));
     await aborted('encode', (call) => session.encodeVolume(volume, { ...call, accept }));
     const stopped = performance.now();
     await aborted('text', (call) => session.encodeReports(['one text', 'another text', 'a third text'], call));
@@ -129,7 +120,7 @@ test('abort rejects with the reason within 500 ms in every phase, and the sessio
 });
 
 test('refusals: each has its code', { timeout: SLOW_MS }, async () => {
-  const { page, finish } = await newPackagePage(browser, server.origin, { expect: /404/ });
+  const { page, finish } = await tests.newPackagePage({ expect: /404/ });
   const manifest = JSON.parse(await readFile(join(www, 'model/manifest.json'), 'utf8'));
   const found = await attempt(page, async (manifest) => {
     const { open } = window.ctmatch;
@@ -157,6 +148,8 @@ test('refusals: each has its code', { timeout: SLOW_MS }, async () => {
     const volume = await session.readVolume(await (await fetch('/sample/chest.nii.gz')).blob());
     const results = {
       noModel: await code(session.encodeVolume(volume)),
+      nothingToRecover: await code(session.recover()),
+      noBox: await code(volume.modelBox()),
       notFound: await detail(session.loadModel('/model/nowhere.json')),
       foreign: await code(session.loadModel('https://example.org/manifest.json')),
       notJson: await code(session.loadModel({ files: new Map([['manifest.json', new Blob(['<html>'])]]) })),
@@ -186,7 +179,7 @@ test('refusals: each has its code', { timeout: SLOW_MS }, async () => {
     return results;
   }, manifest);
   assert.deepEqual(found, {
-    noModel: 'NO_MODEL', notFound: { code: 'NETWORK', url: `${server.origin}/model/nowhere.json`, status: 404 }, foreign: 'NETWORK_POLICY',
+    noModel: 'NO_MODEL', nothingToRecover: 'NO_MODEL', noBox: 'NO_MODEL', notFound: { code: 'NETWORK', url: `${tests.origin}/model/nowhere.json`, status: 404 }, foreign: 'NETWORK_POLICY',
     notJson: 'MANIFEST', noVariant: 'MANIFEST', damaged: 'INTEGRITY', cut: 'INTEGRITY', without: 'MANIFEST', offline: 'OFFLINE_MISS',
     noReports: 'TEXT_INPUT', emptyReport: 'TEXT_INPUT', oneString: 'INVALID_ARGUMENT', slice: 'INVALID_ARGUMENT', source: 'INVALID_ARGUMENT',
     spaces: 'INVALID_ARGUMENT', otherSession: 'INVALID_ARGUMENT', closedVolume: 'CLOSED', closed: 'CLOSED', afterClose: 'no error',
@@ -195,7 +188,7 @@ test('refusals: each has its code', { timeout: SLOW_MS }, async () => {
 });
 
 test('a volume with an open question is not encoded', { timeout: SLOW_MS }, async () => {
-  const { page, finish } = await newPackagePage(browser, server.origin);
+  const { page, finish } = await tests.newPackagePage();
   const found = await attempt(page, async () => {
     const { open } = window.ctmatch;
     const session = await open({ backend: 'cpu', model: '/model/manifest.json' });
@@ -212,28 +205,93 @@ test('a volume with an open question is not encoded', { timeout: SLOW_MS }, asyn
   await finish();
 });
 
-test('policies that block wasm or the worker give an error, not silence', async () => {
-  const policy = (change) => ({ ...POLICY_HEADERS, 'Content-Security-Policy': change(POLICY_HEADERS['Content-Security-Policy']) });
-  const cases = [
-    ['CSP_WASM_BLOCKED', policy((csp) => csp.replace(" 'wasm-unsafe-eval'", '')), () => ({})],
-    ['CSP_WASM_BLOCKED', policy((csp) => csp.replace(" 'wasm-unsafe-eval'", '')), () => ({ worker: false })],
-    ['WORKER_BLOCKED', policy((csp) => csp.replace("worker-src 'self'", "worker-src 'none'")), () => ({})],
-    ['WORKER_BLOCKED', POLICY_HEADERS, () => ({ worker: () => new Worker('/nowhere.js', { type: 'module' }) })],
-    ['NETWORK', POLICY_HEADERS, () => ({ wasmUrl: '/nowhere.wasm' })],
-    ['NETWORK', POLICY_HEADERS, () => ({ wasmUrl: '/style.css' })],
-  ];
-  for (const [code, headers, options] of cases) {
-    const own = await startServer({ headers });
-    const { page, finish } = await newPackagePage(browser, own.origin, { expect: /Content Security Policy|violates|404/ });
+const policy = (change) => ({ ...POLICY_HEADERS, 'Content-Security-Policy': change(POLICY_HEADERS['Content-Security-Policy']) });
+const noWasm = policy((csp) => csp.replace(" 'wasm-unsafe-eval'", ''));
+/** The server's answer for one path, in place of the file. */
+const answer = (path, status, type, body) => (request, response) => request.url === path && response.writeHead(status, { 'Content-Type': type }).end(body);
+const WASM = '/ctmatch/wasm/ctmatch_bg.wasm';
+const EMPTY_WASM = Buffer.from([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);
+
+for (const [name, code, options, served, path] of [
+  ['a policy without wasm', 'CSP_WASM_BLOCKED', () => ({}), { headers: noWasm }],
+  ['a policy without wasm, in the calling thread', 'CSP_WASM_BLOCKED', () => ({ worker: false }), { headers: noWasm }],
+  ['a policy without workers', 'WORKER_BLOCKED', () => ({}), { headers: policy((csp) => csp.replace("worker-src 'self'", "worker-src 'none'")) }],
+  ['no Trusted Types policy for the worker', 'WORKER_BLOCKED', () => ({}), {}, '/test/bare.html'],
+  ['another worker that is not there', 'WORKER_BLOCKED', () => ({ worker: () => new Worker('/nowhere.js', { type: 'module' }) })],
+  ['no worker.js', 'WORKER_BLOCKED', () => ({}), { intercept: answer('/ctmatch/worker.js', 404, 'text/html', 'not found') }],
+  ['a page of the site in place of worker.js', 'WORKER_BLOCKED', () => ({}), { intercept: answer('/ctmatch/worker.js', 200, 'text/html', '<!doctype html>') }],
+  ['no core.js for the worker', 'WORKER_BLOCKED', () => ({}), { intercept: answer('/ctmatch/core.js', 404, 'text/html', 'not found') }],
+  ['no wasm file', 'NETWORK', () => ({}), { intercept: answer(WASM, 404, 'text/html', 'not found') }],
+  ['no wasm file at a given URL', 'NETWORK', () => ({ wasmUrl: '/nowhere.wasm' })],
+  ['a page of the site in place of the wasm file', 'NETWORK', () => ({}), { intercept: answer(WASM, 200, 'text/html', '<!doctype html>') }],
+  ['the same with the MIME type of wasm', 'NETWORK', () => ({ worker: false }), { intercept: answer(WASM, 200, 'application/wasm', '<!doctype html>') }],
+  ['another wasm module', 'INTEGRITY', () => ({}), { intercept: answer(WASM, 200, 'application/wasm', EMPTY_WASM) }],
+  ['another wasm module, in the calling thread', 'INTEGRITY', () => ({ worker: false }), { intercept: answer(WASM, 200, 'application/wasm', EMPTY_WASM) }],
+  ['wasm with a wrong MIME type', undefined, () => ({}), { intercept: async (request, response) =>
+    request.url === WASM && response.writeHead(200, { 'Content-Type': 'text/plain' }).end(await readFile(join(pkg, 'wasm/ctmatch_bg.wasm'))) }],
+]) {
+  test(`open does not hang: ${name}`, { timeout: 20_000 }, async () => {
+    const own = await startServer(served);
+    const { page, finish } = await tests.newPackagePage({ origin: own.origin, path, expect: /Content Security Policy|violates|404|MIME type|TrustedScriptURL/ });
     const found = await attempt(page, `async () => (await window.ctmatch.open((${options})())).info`);
     assert.equal(found.error?.code, code, JSON.stringify(found));
+    if (!code) assert.deepEqual(found.urls, [own.origin + WASM]);
     await finish();
     await own.close();
+  });
+}
+
+test('a worker that says nothing is given up after 20 s', async () => {
+  const { page, finish } = await tests.newPackagePage();
+  await page.clock.install();
+  await attempt(page, () => {
+    window.ctmatch.open({ worker: () => new Worker('/test/silent-worker.js', { type: 'module' }) }).catch((error) => { window.outcome = [error.code, error.message]; });
+  });
+  await page.clock.runFor(19_900);
+  assert.equal(await attempt(page, () => window.outcome), undefined);
+  await page.clock.runFor(200);
+  assert.match(String(await attempt(page, () => window.outcome)), /^WORKER_BLOCKED,.*no answer in 20 s/);
+  await finish();
+});
+
+test('a file that was taken away is E_READ', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'ctmatch-'));
+  const { page, finish } = await tests.newPackagePage();
+  await attempt(page, () => document.body.append(Object.assign(document.createElement('input'), { type: 'file' })));
+  const path = join(folder, 'volume.nii.gz');
+  await copyFile(join(www, 'sample/chest.nii.gz'), path);
+  await page.setInputFiles('input', path);
+  assert.ok(await attempt(page, () => document.querySelector('input').files[0].size) > 0);
+  await rm(folder, { recursive: true });
+  for (const worker of [undefined, false]) {
+    const found = await attempt(page, async (worker) => {
+      const session = await window.ctmatch.open({ worker });
+      const outcome = await session.readVolume(document.querySelector('input').files[0]).catch(({ name, code, retryable }) => [name, code, retryable]);
+      await session.close();
+      return outcome;
+    }, worker);
+    assert.deepEqual(found, ['CtmatchError', 'E_READ', true]);
   }
+  await finish();
+});
+
+test('`await using` closes the session', async () => {
+  const { page, finish } = await tests.newPackagePage();
+  for (const worker of ['undefined', 'false']) {
+    assert.equal(await attempt(page, `async () => {
+      let kept;
+      {
+        await using session = await window.ctmatch.open({ worker: ${worker} });
+        kept = session;
+      }
+      return kept.diagnostics().catch(({ code }) => code);
+    }`), 'CLOSED');
+  }
+  await finish();
 });
 
 test('a trap in the wasm module ends the call and the session', { timeout: SLOW_MS }, async () => {
-  const { page, finish } = await newPackagePage(browser, server.origin, { expect: /unreachable/ });
+  const { page, finish } = await tests.newPackagePage({ expect: /unreachable/ });
   const found = await attempt(page, async () => {
     const { open } = window.ctmatch;
     const session = await open({ worker: false, backend: 'cpu', model: '/model/manifest.json' });

@@ -2,25 +2,25 @@
 
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, beforeEach, test } from 'node:test';
-import { attempt, newPackagePage, pkg, repository, startBrowser, startServer, www } from './harness.mjs';
+import { after, beforeEach, test } from 'node:test';
+import { attempt, host, www } from './harness.mjs';
 
 const SHARDS = 4;
 const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex');
 
 /** The embedded model with its tensors dealt out to several shards: `{ folder, files: Map<path, bytes>, manifest }`. */
-async function splitModel() {
-  const folder = await mkdtemp(join(tmpdir(), 'ctmatch-split-'));
-  const manifest = JSON.parse(await readFile(join(www, 'model/manifest.json'), 'utf8'));
+function splitModel() {
+  const folder = mkdtempSync(join(tmpdir(), 'ctmatch-split-'));
+  const manifest = JSON.parse(readFileSync(join(www, 'model/manifest.json'), 'utf8'));
   const [variant] = Object.values(manifest.variants);
-  const whole = await readFile(join(www, 'model', variant.shards[0].path));
+  const whole = readFileSync(join(www, 'model', variant.shards[0].path));
   const start = 8 + Number(whole.readBigUInt64LE(0));
   const { __metadata__: metadata, ...tensors } = JSON.parse(whole.subarray(8, start));
   const side = [manifest.files.tokenizer, variant.prompts];
-  const files = new Map(await Promise.all(side.map(async ({ path }) => [path, await readFile(join(www, 'model', path))])));
+  const files = new Map(side.map(({ path }) => [path, readFileSync(join(www, 'model', path))]));
   const dealt = Array.from({ length: SHARDS }, () => []);
   const held = dealt.map(() => 0);
   for (const tensor of Object.entries(tensors).sort(([, { data_offsets: [a, b] }], [, { data_offsets: [c, d] }]) => d - c - (b - a))) {
@@ -48,46 +48,38 @@ async function splitModel() {
     return { path, bytes: bytes.length, sha256: sha256(bytes) };
   });
   files.set('manifest.json', Buffer.from(JSON.stringify(manifest)));
-  for (const [path, bytes] of files) await writeFile(join(folder, path), bytes);
+  for (const [path, bytes] of files) writeFileSync(join(folder, path), bytes);
   return { folder, files, manifest, shards: variant.shards, listed: [manifest.files.tokenizer, ...variant.shards, variant.prompts] };
 }
 
-let browser;
-let server;
-let model;
-let total;
-/** The latent of the text with the embedded model as it is, in one shard. */
-let reference;
+const model = splitModel();
+after(() => rmSync(model.folder, { recursive: true, force: true }));
+const total = model.listed.reduce((sum, { bytes }) => sum + bytes, 0);
 /** What the server was asked for below /split. @type {{ path: string, range?: string, version?: string }[]} */
 let asked = [];
 /** What a test lets the server do instead. */
 let rule;
-before(async () => {
-  browser = await startBrowser({ gpu: false });
-  model = await splitModel();
-  total = model.listed.reduce((sum, { bytes }) => sum + bytes, 0);
-  server = await startServer({
-    mounts: { '/ctmatch': pkg, '/test': join(repository, 'tests/browser/pages'), '/split': model.folder },
-    intercept(request, response) {
-      if (!request.url.startsWith('/split/')) return false;
-      const path = request.url.slice('/split/'.length);
-      asked.push({ path, range: request.headers.range, version: request.headers['if-range'] });
-      return rule?.(path, request, response) ?? false;
-    },
-  });
-  const { page, finish } = await newPage();
-  ({ vector: reference } = await load(page, { model: '/model/manifest.json', cache: 'none' }));
-  assert.ok(reference.length > 0);
-  await finish();
+const tests = host({
+  gpu: false,
+  mounts: { '/split': model.folder },
+  intercept(request, response) {
+    if (!request.url.startsWith('/split/')) return false;
+    const path = request.url.slice('/split/'.length);
+    asked.push({ path, range: request.headers.range, version: request.headers['if-range'] });
+    return rule?.(path, request, response) ?? false;
+  },
 });
-beforeEach(() => {
-  asked = [];
+/** The latent of the text with the embedded model as it is, in one shard. */
+let reference;
+beforeEach(async () => {
   rule = undefined;
-});
-after(async () => {
-  await browser?.close();
-  await server?.close();
-  if (model) await rm(model.folder, { recursive: true, force: true });
+  if (!reference) {
+    const { page, finish } = await newPage();
+    ({ vector: reference } = await load(page, { model: '/model/manifest.json', cache: 'none' }));
+    assert.ok(reference.length > 0);
+    await finish();
+  }
+  asked = [];
 });
 
 /** In every page: `load` opens a session, loads the model and encodes a text; `entries` lists the cache. */
@@ -144,7 +136,7 @@ function helpers() {
   };
 }
 
-const newPage = (expect) => newPackagePage(browser, server.origin, { expect, init: helpers });
+const newPage = (expect) => tests.newPackagePage({ expect, init: helpers });
 const load = (page, options = {}) => attempt(page, (o) => window.load(o), options);
 const entries = (page) => attempt(page, () => window.entries());
 const addresses = () => model.listed.map(({ sha256: address }) => address);
@@ -344,11 +336,11 @@ test('offline: everything from the cache, or OFFLINE_MISS; clearCache leaves not
   await attempt(page, async () => (await window.ctmatch.open()).close());
   assert.equal((await load(page, offline)).code, 'OFFLINE_MISS', 'the manifest');
   await load(page);
-  const requests = server.requests.length;
+  const requests = tests.requests.length;
   const found = await load(page, offline);
   assertLoaded(found, { cache: total });
   assert.deepEqual(found.urls, []);
-  assert.deepEqual(server.requests.slice(requests).filter((line) => !line.endsWith('.js')), []);
+  assert.deepEqual(tests.requests.slice(requests).filter((line) => !line.endsWith('.js')), []);
   await attempt(page, (address) => window.overwrite(address, (bytes) => bytes.subarray(1)), model.shards[3].sha256);
   assert.equal((await load(page, offline)).code, 'OFFLINE_MISS', 'a shard');
 

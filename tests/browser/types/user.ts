@@ -1,12 +1,19 @@
 // A program against the public declarations: compiled, never run.
 
-import { open, CtmatchError, type Progress, type Session } from '../../../pkg/index.js';
-import { open as openHere } from '../../../pkg/core.js';
+import { exportLatents, importLatents, open, probe, CtmatchError, type ImageLatent, type Progress, type ReportSet, type Session } from 'ctmatch';
+import { open as openHere, probe as probeHere } from 'ctmatch/core';
 
 const onProgress = (p: Progress): number => ('loadedBytes' in p ? p.loadedBytes : 'done' in p ? p.done / p.total : p.fraction);
 
 export async function example(file: File, signal: AbortSignal): Promise<string> {
-  await using session: Session = await open({ model: '/models/ct-clip/manifest.json', onProgress, signal });
+  const model = '/models/ct-clip/manifest.json';
+  const { webgpu, advice } = await probe({ model, allowSoftwareAdapter: true, signal });
+  const needed: number = (advice.downloadBytes ?? 0) + ((await probeHere()).storage.usageBytes ?? 0);
+  if (webgpu.reason === 'no-adapter') console.log(advice.notes.join('\n'), needed);
+  // @ts-expect-error nothing is compiled for a probe
+  await probe({ wasmUrl: '/core.wasm' });
+  await using session: Session = await open({ model, onProgress, signal });
+  session.lost.then(({ reason }) => (reason === 'wasm-abort' ? session.close() : session.recover({ onProgress, signal })));
   const volume = await session.readVolume(file, { onProgress, signal });
   const masked: string[] = volume.identifiers.map(({ rule, place, masked: shown }) => `${rule} ${place} ${shown}`);
   const texts: string[] = await volume.revealIdentifiers();
@@ -16,6 +23,12 @@ export async function example(file: File, signal: AbortSignal): Promise<string> 
   console.log(summary.en, voxels.zh);
   const image = await session.encodeVolume(volume, { accept: ['W_UNITS'], signal });
   const reports = await session.encodeReports(['first report', { id: 'b', text: 'second report' }], { signal });
+  const { min, max } = await volume.modelBox();
+  console.log(max[0] - min[0]);
+  const kept: readonly Blob[] = [image, reports].map(exportLatents);
+  const latents: ImageLatent | ReportSet = await importLatents(kept[0]!);
+  if ('vectors' in latents) console.log(latents.rows.length);
+  else console.log(latents.provenance.embeddingSpace);
   const ranking = await session.rank(image, reports, { topK: 5 });
   const best = ranking.rows[0]?.cosine ?? 0;
   try {

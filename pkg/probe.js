@@ -1,0 +1,122 @@
+// What this browser can do for a model, before any weight is downloaded and any device is opened.
+
+import { CtmatchError } from './error.js';
+import { ModelCache, modelFiles, parseManifest } from './weights.js';
+
+/** @typedef {import('./index.js').ProbeReport} ProbeReport */
+
+// (module (func (result v128) (i8x16.splat (i32.const 0)))): the package's module is full of such instructions.
+const VECTOR_MODULE = new Uint8Array([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0, 1, 5, 1, 0x60, 0, 1, 0x7b, 3, 2, 1, 0, 10, 8, 1, 6, 0, 0x41, 0, 0xfd, 0x0f, 0x0b]);
+// A module's first 8 bytes are a module without content.
+const EMPTY_MODULE = VECTOR_MODULE.subarray(0, 8);
+
+// As the engine tells them (src/device.rs): not every browser marks them as fallback.
+const SOFTWARE = /swiftshader|llvmpipe|lavapipe|basic render driver/i;
+
+/** @type {Record<NonNullable<ProbeReport['webgpu']['reason']>, string>} */
+export const REASONS = {
+  'insecure-context': 'WebGPU needs https or localhost',
+  'no-navigator-gpu': 'there is no WebGPU in this thread',
+  'no-adapter': 'WebGPU finds no adapter',
+  'software-adapter': 'the only adapter is software; allowSoftwareAdapter uses it',
+};
+
+const LIMITS = /** @type {const} */ (['maxBufferSize', 'maxStorageBufferBindingSize', 'maxComputeInvocationsPerWorkgroup', 'maxComputeWorkgroupStorageSize']);
+
+/** Why not even an empty module compiles. @returns {Promise<string | undefined>} */
+export async function wasmBlocked() {
+  try {
+    await WebAssembly.compile(EMPTY_MODULE);
+    return undefined;
+  } catch {
+    return "the page's policy blocks WebAssembly; script-src needs 'wasm-unsafe-eval'";
+  }
+}
+
+/** Why there can be no adapter: this thread has no `navigator.gpu`. @returns {'insecure-context' | 'no-navigator-gpu' | undefined} */
+export function gpuMissing() {
+  if (globalThis.navigator?.gpu) return undefined;
+  return globalThis.isSecureContext === false ? 'insecure-context' : 'no-navigator-gpu';
+}
+
+/** The adapter that the engine will open, and what the browser says of it: the wasm side sees none of that (wgpu 30). */
+export async function findAdapter() {
+  const adapter = await navigator.gpu.requestAdapter({ powerPreference: 'high-performance' }).catch(() => null);
+  if (!adapter) return undefined;
+  // Safari 26.0 has no `info`; the flag has been on the adapter and on its info.
+  /** @type {Partial<GPUAdapterInfo>} */
+  const { vendor = '', architecture = '', device, description, isFallbackAdapter } = adapter.info ?? {};
+  const name = [vendor, architecture, device, description].filter(Boolean).join(' ');
+  const fallback = isFallbackAdapter || /** @type {any} */ (adapter).isFallbackAdapter || SOFTWARE.test(name);
+  return { adapter, name, vendor, architecture, fallback: fallback === true };
+}
+
+/** @param {boolean} allowSoftware @returns {Promise<ProbeReport['webgpu']>} */
+async function probeGpu(allowSoftware) {
+  const none = { f16: false, subgroups: false, dp4a: false };
+  const missing = gpuMissing();
+  const found = missing ? undefined : await findAdapter();
+  if (!found) return { usable: false, scope: 'none', reason: missing ?? 'no-adapter', features: none };
+  const { adapter, vendor, architecture, fallback } = found;
+  return {
+    usable: !fallback || allowSoftware, ...(fallback && !allowSoftware && { reason: 'software-adapter' }),
+    scope: globalThis.document ? 'main' : 'worker',
+    adapter: { vendor, architecture, fallback },
+    features: {
+      f16: adapter.features.has('shader-f16'), subgroups: adapter.features.has('subgroups'),
+      dp4a: navigator.gpu.wgslLanguageFeatures?.has('packed_4x8_integer_dot_product') ?? false,
+    },
+    limits: Object.fromEntries(LIMITS.map((name) => [name, adapter.limits[name]])),
+  };
+}
+
+async function probeStorage() {
+  const storage = globalThis.navigator?.storage;
+  const opfs = await Promise.resolve(storage?.getDirectory?.()).then(Boolean, () => false);
+  const { quota, usage } = await Promise.resolve(storage?.estimate?.()).catch(() => undefined) ?? {};
+  return { opfs, quotaBytes: quota, usageBytes: usage };
+}
+
+/**
+ * What `open` with the same options would load.
+ * @param {import('./index.js').ProbeOptions & { baseUrl?: string, model: import('./index.js').ModelRef }} options
+ */
+async function probeModel({ model, variant = 'auto', network = 'same-origin', cache: kind, baseUrl, signal }) {
+  const cache = new ModelCache(kind, () => {});
+  const files = modelFiles(model, { policy: network, urls: [] }, baseUrl ?? globalThis.location?.href, cache);
+  const manifest = parseManifest(await files.manifest(signal));
+  const name = variant === 'auto' ? Object.keys(manifest.variants ?? {})[0] : variant;
+  const chosen = manifest.variants?.[name];
+  if (!chosen) throw new CtmatchError('MANIFEST', `the manifest has no variant ${name}`);
+  /** @type {import('./index.js').Shard[]} */
+  const all = [...Object.values(manifest.files ?? {}), ...chosen.shards];
+  const missing = await Promise.all(all.map((file) => files.missing(file)));
+  return { variant: name, downloadBytes: missing.reduce((sum, bytes) => sum + bytes, 0), gpuBytes: Number(chosen.gpuBytes) };
+}
+
+/**
+ * In the calling thread.
+ * @param {import('./index.js').ProbeOptions & { baseUrl?: string }} [options]
+ * @returns {Promise<ProbeReport>}
+ */
+export async function probe(options = {}) {
+  const { model, signal, allowSoftwareAdapter = false, cache = 'opfs' } = options;
+  signal?.throwIfAborted();
+  const [webgpu, storage, blocked, wanted] = await Promise.all([
+    probeGpu(allowSoftwareAdapter), probeStorage(), wasmBlocked(), model && probeModel({ ...options, model }),
+  ]);
+  signal?.throwIfAborted();
+  const simd = globalThis.WebAssembly?.validate(VECTOR_MODULE) ?? false;
+  const free = (storage.quotaBytes ?? Infinity) - (storage.usageBytes ?? 0);
+  const notes = [
+    ...(webgpu.reason ? [`${REASONS[webgpu.reason]}; the CPU is much slower`] : []),
+    ...(blocked ? [blocked] : simd ? [] : ['this browser has no vector instructions in WebAssembly, which the package needs']),
+    ...(cache === 'opfs' && !storage.opfs ? ['no private file system: model files are downloaded each time'] : []),
+    ...(cache === 'opfs' && wanted && wanted.downloadBytes > free ? [`${wanted.downloadBytes} bytes to store, ${free} bytes are free: the rest is downloaded each time`] : []),
+  ];
+  return {
+    webgpu, storage,
+    cpu: { simd, threads: 1, crossOriginIsolated: globalThis.crossOriginIsolated ?? false },
+    advice: { backend: webgpu.usable ? 'webgpu' : 'cpu', ...wanted, notes },
+  };
+}

@@ -1,0 +1,96 @@
+// The package in Node: the CPU without a worker, files from the disk, latents in files. No browser.
+
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { before, test } from 'node:test';
+import { pathToFileURL } from 'node:url';
+import { exportLatents, importLatents, open, probe } from '../../pkg/index.js';
+import { cosine, EXPECTED, MIN_COSINE, www } from './harness.mjs';
+
+const MANIFEST = pathToFileURL(join(www, 'model/manifest.json'));
+const code = (promise) => promise.then(() => 'no error', (error) => error.code ?? String(error));
+
+let image;
+let set;
+let rows;
+before(async () => {
+  const session = await open({ worker: false, backend: 'cpu', model: MANIFEST });
+  const volume = await session.readVolume(new Blob([await readFile(join(www, 'sample/chest.nii.gz'))]));
+  image = await session.encodeVolume(volume);
+  set = await session.encodeReports(await session.parseReports(await readFile(join(www, 'sample/reports.json'), 'utf8'), { format: 'json' }));
+  ({ rows } = await session.rank(image, set));
+  await session.close();
+});
+
+test('latents and order equal the native command', async () => {
+  const expected = JSON.parse(await readFile(EXPECTED, 'utf8'));
+  const dim = image.vector.length;
+  assert.ok(cosine(image.vector, expected.image) >= MIN_COSINE);
+  for (const [i, text] of expected.texts.entries()) assert.ok(cosine(set.vectors.subarray(i * dim, (i + 1) * dim), text) >= MIN_COSINE);
+  assert.deepEqual(rows.map(({ index }) => index), expected.order);
+});
+
+test('what is not there is said', async () => {
+  const { webgpu, storage, advice } = await probe({ worker: false, model: MANIFEST });
+  assert.deepEqual([webgpu.usable, webgpu.reason, storage.opfs, advice.backend], [false, 'no-navigator-gpu', false, 'cpu']);
+  const manifest = JSON.parse(await readFile(MANIFEST, 'utf8'));
+  const { files, variants: { q8 } } = manifest;
+  assert.equal(advice.downloadBytes, [files.tokenizer, ...q8.shards].reduce((sum, { bytes }) => sum + bytes, 0));
+  assert.equal(advice.gpuBytes, q8.gpuBytes);
+  const cpu = { worker: false, backend: 'cpu' };
+  assert.deepEqual({
+    worker: await code(open({ backend: 'cpu' })),
+    gpu: await code(open({ worker: false, model: MANIFEST })),
+    relative: await code(open({ ...cpu, model: 'manifest.json' })),
+    missing: await code(open({ ...cpu, model: new URL('nowhere.json', MANIFEST) })),
+    remote: await code(open({ ...cpu, model: 'https://example.org/manifest.json' })),
+    base: await code(open({ ...cpu, model: manifest })),
+  }, { worker: 'WORKER_BLOCKED', gpu: 'NO_WEBGPU', relative: 'INVALID_ARGUMENT', missing: 'NETWORK', remote: 'NETWORK_POLICY', base: 'INVALID_ARGUMENT' });
+});
+
+test('latents go into a safetensors file and come back', async () => {
+  for (const [latents, tensors] of [
+    [image, { image_latents: ['F32', [1, image.vector.length]], vq_indices: ['I32', [1, image.codes.length]] }],
+    [set, { text_latents: ['F32', [set.size, image.vector.length]] }],
+  ]) {
+    const file = exportLatents(latents);
+    assert.deepEqual(await importLatents(file), latents);
+    const bytes = Buffer.from(await file.arrayBuffer());
+    const start = 8 + Number(bytes.readBigUInt64LE(0));
+    assert.equal(start % 8, 0);
+    const { __metadata__: metadata, ...entries } = JSON.parse(bytes.subarray(8, start).toString());
+    assert.equal(metadata.embeddingSpace, set.embeddingSpace);
+    assert.deepEqual(Object.fromEntries(Object.entries(entries).map(([name, { dtype, shape }]) => [name, [dtype, shape]])), tensors);
+    const [[, first]] = Object.entries(entries);
+    assert.equal(bytes.readFloatLE(start + first.data_offsets[0]), (latents.vector ?? latents.vectors)[0]);
+    assert.equal(start + Math.max(...Object.values(entries).map(({ data_offsets: [, end] }) => end)), bytes.length);
+  }
+});
+
+test('a file of latents that is damaged or of another kind is refused', async () => {
+  const bytes = Buffer.from(await exportLatents(set).arrayBuffer());
+  const start = 8 + Number(bytes.readBigUInt64LE(0));
+  /** The header's text changed to another of the same length. */
+  const changed = (from, to) => {
+    const text = bytes.subarray(8, start).toString();
+    assert.ok(text.includes(from) && from.length === to.length);
+    return Buffer.concat([bytes.subarray(0, 8), Buffer.from(text.replace(from, to)), bytes.subarray(start)]);
+  };
+  for (const [name, content] of Object.entries({
+    empty: Buffer.alloc(0), json: Buffer.from('{"vectors": [1, 2, 3, 4, 5, 6, 7, 8]}'), weights: await readFile(join(www, 'model/weights-q8-00001-of-00001.safetensors')),
+    cut: bytes.subarray(0, -4), header: bytes.subarray(0, 20), another: changed('ctmatch-latents-1', 'ctmatch-latents-9'),
+    dtype: changed('"F32"', '"F16"'), rows: changed('[4,', '[3,'), name: changed('text_latents', 'tixt_latents'),
+  })) assert.equal(await code(importLatents(new Blob([content]))), 'INVALID_ARGUMENT', name);
+});
+
+test('latents of another model are not ranked', async () => {
+  const session = await open({ worker: false, backend: 'cpu', model: MANIFEST });
+  const copy = (latents) => importLatents(exportLatents(latents));
+  const foreign = await copy({ ...set, embeddingSpace: 'another' });
+  assert.equal(await code(session.rank(image, foreign)), 'INVALID_ARGUMENT');
+  const stranger = await copy({ ...image, provenance: { ...image.provenance, embeddingSpace: 'another' } });
+  assert.equal(await code(session.rank(stranger, set)), 'INVALID_ARGUMENT');
+  assert.deepEqual((await session.rank(await copy(image), await copy(set))).rows, rows);
+  await session.close();
+});
