@@ -89,7 +89,7 @@ async function probeModel({ model, variant = 'auto', network = 'same-origin', ca
   const chosen = manifest.variants?.[name];
   if (!chosen) throw new CtmatchError('MANIFEST', `the manifest has no variant ${name}`);
   /** @type {import('./index.js').Shard[]} */
-  const all = [...Object.values(manifest.files ?? {}), ...chosen.shards];
+  const all = [...Object.values(manifest.files ?? {}), ...chosen.shards, ...(chosen.prompts ? [chosen.prompts] : [])];
   const missing = await Promise.all(all.map((file) => files.missing(file)));
   return { variant: name, downloadBytes: missing.reduce((sum, bytes) => sum + bytes, 0), gpuBytes: Number(chosen.gpuBytes) };
 }

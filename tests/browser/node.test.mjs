@@ -36,7 +36,7 @@ test('what is not there is said', async () => {
   assert.deepEqual([webgpu.usable, webgpu.reason, storage.opfs, advice.backend], [false, 'no-navigator-gpu', false, 'cpu']);
   const manifest = JSON.parse(await readFile(MANIFEST, 'utf8'));
   const { files, variants: { q8 } } = manifest;
-  assert.equal(advice.downloadBytes, [files.tokenizer, ...q8.shards].reduce((sum, { bytes }) => sum + bytes, 0));
+  assert.equal(advice.downloadBytes, [files.tokenizer, ...q8.shards, q8.prompts].reduce((sum, { bytes }) => sum + bytes, 0));
   assert.equal(advice.gpuBytes, q8.gpuBytes);
   const cpu = { worker: false, backend: 'cpu' };
   assert.deepEqual({
