@@ -74,9 +74,8 @@ need_wasm_bindgen() {
 
 need_node() {
   have node && have npm || system_packages nodejs npm
-  local major
-  major=$(node --version | sed 's/^v\([0-9]*\).*/\1/')
-  [ "$major" -ge 20 ] || stop "Node 20 or newer is needed, found $(node --version)"
+  node -e 'const [major, minor] = process.versions.node.split("."); process.exit(major > 20 || (major == 20 && minor >= 19) ? 0 : 1)' ||
+    stop "Node 20.19 or newer is needed, found $(node --version)"
 }
 
 need_browser() {
@@ -139,7 +138,7 @@ run_tests() {
   wasm_build build --example parity
   "$bindgen" --target web --out-dir tests/browser/parity --out-name parity \
     "$CARGO_TARGET_DIR/wasm32-unknown-unknown/wasm/examples/parity.wasm"
-  say "browser and package"
+  say "browser, package and its consumers"
   (
     cd tests/browser
     npm ci --silent --no-audit --no-fund

@@ -59,6 +59,7 @@ test('latents go into a safetensors file and come back', async () => {
     const bytes = Buffer.from(await file.arrayBuffer());
     const start = 8 + Number(bytes.readBigUInt64LE(0));
     assert.equal(start % 8, 0);
+    assert.ok(!bytes.includes('nodule'), 'text of a report');
     const { __metadata__: metadata, ...entries } = JSON.parse(bytes.subarray(8, start).toString());
     assert.equal(metadata.embeddingSpace, set.embeddingSpace);
     assert.deepEqual(Object.fromEntries(Object.entries(entries).map(([name, { dtype, shape }]) => [name, [dtype, shape]])), tensors);
