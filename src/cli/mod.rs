@@ -10,10 +10,12 @@ mod inspect;
 mod model;
 mod npy;
 mod output;
+mod phantom;
 mod preprocess;
 mod rank;
 mod torch_file;
 mod volume;
+mod write_phantoms;
 
 use clap::Parser;
 use clap::Subcommand;
@@ -65,6 +67,8 @@ enum Command {
     Encode(encode::Arguments),
     /// Rank reports against a volume
     Rank(rank::Arguments),
+    /// Write synthetic chest CT volumes with reports, labels and the truth about their lesions
+    Phantom(write_phantoms::Arguments),
     /// Write a checkpoint with computed numbers, for tests and demonstrations
     HashCheckpoint(hash_checkpoint::Arguments),
 }
@@ -79,6 +83,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Convert(command) => convert::run(command, global),
         Command::Encode(command) => encode::run(command, global),
         Command::Rank(command) => rank::run(command, global),
+        Command::Phantom(command) => write_phantoms::run(command, global),
         Command::HashCheckpoint(command) => hash_checkpoint::run(command, global),
     };
     match done {

@@ -19,6 +19,7 @@ mod orientation;
 mod parity;
 #[path = "../parity/mod.rs"]
 mod parity_body;
+mod phantom;
 mod privacy;
 mod quantize;
 mod rank;
