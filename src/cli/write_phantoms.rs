@@ -14,10 +14,12 @@ use super::phantom::vocabulary::vocabulary;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::ensure;
+use ctmatch::volume::Image;
 use serde_json::Value;
 use serde_json::json;
 use std::fmt::Write;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::path::PathBuf;
 
 /// Painting a volume of this size takes 1.3 GB.
@@ -52,6 +54,9 @@ pub(crate) struct Arguments {
     /// Probability of each finding
     #[arg(long, value_name = "P", default_value = "0.25", value_parser = probability, requires = "random")]
     prevalence: f32,
+    /// Also write a mask of the voxels that each finding changed, phantom_SEED_mask_N.nii.gz; N counts the findings from 0
+    #[arg(long)]
+    masks: bool,
     /// Also write so many wrong reports of each phantom, which differ in one fact, to negatives.jsonl
     #[arg(long, value_name = "N", default_value = "0")]
     negatives: usize,
@@ -110,6 +115,9 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
         let phantom = generate(seed, &config);
         let name = phantom.name();
         files::write(&out.join(&name), &phantom.image()?.to_nii_gz())?;
+        if arguments.masks {
+            write_masks(&phantom, out)?;
+        }
         writeln!(reports, "{}", report(&phantom))?;
         let row = phantom.plan.present.map(|present| if present { ",1" } else { ",0" });
         writeln!(table, "{name}{}", row.concat())?;
@@ -130,6 +138,15 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
     }
     if global.json {
         output::line(json!({ "phantoms": arguments.count, "out": out.display().to_string() }))?;
+    }
+    Ok(())
+}
+
+fn write_masks(phantom: &Phantom, out: &Path) -> Result<()> {
+    for finding in (0..FINDINGS.len()).filter(|&finding| phantom.plan.present[finding]) {
+        let mask: Vec<i16> = phantom.marks.iter().map(|bits| (bits >> finding & 1) as i16).collect();
+        let file = Image::new(&mask, phantom.dims, phantom.affine())?.to_nii_gz();
+        files::write(&out.join(format!("phantom_{}_mask_{finding}.nii.gz", phantom.seed)), &file)?;
     }
     Ok(())
 }

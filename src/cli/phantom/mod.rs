@@ -5,6 +5,7 @@
 //! Files are written by `write_phantoms`. No part of this is a model of a real patient or scanner.
 
 mod anatomy;
+mod body;
 mod canvas;
 mod lesions;
 mod noise;

@@ -12,12 +12,14 @@ use super::shape::Ellipsoid;
 use super::shape::Point;
 use super::shape::add;
 use super::shape::chain;
+use super::shape::dot;
 use super::shape::lerp;
 use super::shape::on_side;
 use super::shape::plate_distance;
 use super::shape::soft_max;
 use super::shape::soft_min;
 use super::shape::step;
+use super::shape::sub;
 use super::shape::unit;
 use super::vessels;
 
@@ -103,16 +105,14 @@ pub fn paint_heart(canvas: &mut Canvas, anatomy: &Anatomy, size: f32) {
         chamber([-0.62, 0.45, 0.1], [0.28, 0.36, 0.5]),
         chamber([-0.66, -0.32, -0.1], [0.26, 0.42, 0.55]),
     ];
-    let grove_at = heart.centre;
-    let axis = heart.axes[0];
     canvas.paint(heart.bounds(8.0 + edge), |p, old| {
         let distance = heart.distance(p);
         if distance > 6.0 + edge {
             return old;
         }
-        // Above the diaphragm only.
+        // Above the diaphragm only, with a rim that its beat blurs.
         let floor = anatomy.diaphragm_z(p[0], p[1]);
-        let keep = cover(floor - 14.0 - p[2], canvas_edge(edge));
+        let keep = cover(floor - 14.0 - p[2], edge + 2.0);
         let mut hu = old;
         // Fat under the pericardium; the pericardium itself is a thin line.
         hu = lerp(hu, MUSCLE_HU - 10.0, keep * cover((distance - 5.0).abs() - 0.6, edge) * 0.6);
@@ -121,7 +121,7 @@ pub fn paint_heart(canvas: &mut Canvas, anatomy: &Anatomy, size: f32) {
         let blood = chambers.iter().map(|c| c.distance(p)).fold(f32::MAX, f32::min);
         muscle = lerp(muscle, BLOOD_HU - 4.0, cover(blood, edge));
         // The groove between atria and ventricles holds fat.
-        let along: f32 = (0..3).map(|n| (p[n] - grove_at[n]) * axis[n]).sum();
+        let along = dot(sub(p, heart.centre), heart.axes[0]);
         let groove = (along + 0.36 * heart.radii[0]).abs() - 3.5;
         let fat = cover(groove, edge) * cover(-distance - 9.0, 6.0);
         muscle = lerp(muscle, FAT_HU + 20.0, fat * 0.9);
@@ -156,11 +156,6 @@ pub fn coronaries(anatomy: &Anatomy, size: f32) -> [Vec<Cone>; 3] {
             [-0.35, 0.4, -0.85],
         ]),
     ]
-}
-
-/// The lower rim of the heart on the diaphragm is blurred by its beat.
-fn canvas_edge(edge: f32) -> f32 {
-    edge + 2.0
 }
 
 /// The aorta from the root through the arch to the belly.
@@ -265,7 +260,7 @@ pub fn paint_tubes(canvas: &mut Canvas, anatomy: &Anatomy, rng: &mut Rng) {
     let mut points = Vec::new();
     for z in [190.0, 130.0, 90.0, 60.0, 30.0, 0.0, -30.0, -60.0, -85.0] {
         let x = 4.0 - 6.0 * step(40.0, 0.0, z) + 16.0 * step(-30.0, -90.0, z);
-        points.push(([x, self_front(anatomy, z) - lerp(9.0, 14.0, step(-20.0, -90.0, z)), z], 6.5));
+        points.push(([x, anatomy.spine(z)[1] - 15.0 - lerp(9.0, 14.0, step(-20.0, -90.0, z)), z], 6.5));
     }
     for cone in &chain(&points) {
         canvas.cone(cone, 38.0);
@@ -279,11 +274,6 @@ pub fn paint_tubes(canvas: &mut Canvas, anatomy: &Anatomy, rng: &mut Rng) {
         }
     }
     canvas.pipe(&vessels::trachea(), (2.0, 40.0), AIR_HU);
-}
-
-/// y of the front of the spine.
-fn self_front(anatomy: &Anatomy, z: f32) -> f32 {
-    anatomy.spine(z)[1] - 15.0
 }
 
 /// Vertebrae with discs, arches and processes.
