@@ -11,10 +11,12 @@ mod inspect;
 mod model;
 mod npy;
 mod output;
+mod phantom;
 mod preprocess;
 mod rank;
 mod torch_file;
 mod volume;
+mod write_phantoms;
 
 use clap::Parser;
 use clap::Subcommand;
@@ -68,6 +70,8 @@ enum Command {
     Rank(rank::Arguments),
     /// Time each stage of an encode beside the device's own matrix rate
     Bench(bench::Arguments),
+    /// Write synthetic chest CT volumes with reports, labels and the truth about their lesions
+    Phantom(write_phantoms::Arguments),
     /// Write a checkpoint with computed numbers, for tests and demonstrations
     HashCheckpoint(hash_checkpoint::Arguments),
 }
@@ -83,6 +87,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Encode(command) => encode::run(command, global),
         Command::Rank(command) => rank::run(command, global),
         Command::Bench(command) => bench::run(command, global),
+        Command::Phantom(command) => write_phantoms::run(command, global),
         Command::HashCheckpoint(command) => hash_checkpoint::run(command, global),
     };
     match done {

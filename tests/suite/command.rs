@@ -238,7 +238,53 @@ fn open_questions_stop_a_strict_run_and_are_named() {
 }
 
 #[test]
+fn phantoms_come_with_tables_that_the_other_commands_read() {
+    let folder = TempDir::new().unwrap();
+    let out = folder.path().join("phantoms");
+    let options = ["--seed", "5", "--count", "2", "--size", "32,32,24", "--negatives", "3", "--masks", "--json"];
+    let findings = ["--findings", "pleural effusion,Lung nodule"];
+    let done = json(&[&["phantom", "--out", path(&out)][..], &options, &findings].concat());
+    assert_eq!(done["phantoms"], 2);
+    let text = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
+    let labels = text("labels.csv");
+    let rows: Vec<_> = labels.lines().collect();
+    assert!(rows[0].starts_with("VolumeName,Medical material,Arterial wall calcification,"), "{}", rows[0]);
+    assert_eq!(rows[2], "phantom_6.nii.gz,0,0,0,0,0,0,0,0,0,1,0,0,1,0,0,0,0,0");
+    let truth: Value = serde_json::from_str(&text("truth.json")).unwrap();
+    assert_eq!(truth[0]["id"], "phantom_5.nii.gz");
+    let lesion = &truth[0]["lesions"][0];
+    assert_eq!(lesion["finding"], "Lung nodule");
+    // Left of the middle is the second half of the first axis, and negative in RAS+.
+    let left = lesion["side"] == "left";
+    assert_eq!(lesion["centreVoxel"][0].as_f64().unwrap() > 15.5, left);
+    assert_eq!(lesion["centreMm"][0].as_f64().unwrap() < 0.0, left);
+    assert_eq!(text("reports.jsonl").lines().count(), 2);
+    assert_eq!(text("negatives.jsonl").lines().count(), 6);
+    let inspected = json(&["inspect", path(&out.join("phantom_6_mask_12.nii.gz")), "--json"]);
+    assert_eq!(inspected["huRange"], serde_json::json!([0, 1]));
+    let model = model(&folder, "q8");
+    let (volume, reports) = (out.join("phantom_5.nii.gz"), out.join("reports.jsonl"));
+    let ranked = json(&[
+        "rank",
+        "--model",
+        &model,
+        "--volume",
+        path(&volume),
+        "--reports",
+        path(&reports),
+        "--json",
+        "--device",
+        "cpu",
+    ]);
+    assert_eq!(ranked["rows"].as_array().unwrap().len(), 2);
+    assert!(stdout(&["phantom", "--vocabulary"]).starts_with("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n!\n"));
+}
+
+#[test]
 fn bad_arguments_exit_with_2() {
+    for wrong in [["--findings", "cold"], ["--size", "1,2"], ["--spacing", "0"], ["--prevalence", "0.5"]] {
+        assert_eq!(ctmatch(&[&["phantom", "--out", "x"][..], &wrong].concat()).status.code(), Some(2), "{wrong:?}");
+    }
     assert_eq!(ctmatch(&["rank"]).status.code(), Some(2));
     assert_eq!(ctmatch(&["preprocess", "x.nii", "--out", "y.npy", "--grid", "1,2"]).status.code(), Some(2));
 }

@@ -20,6 +20,7 @@ mod orientation;
 mod parity;
 #[path = "../parity/mod.rs"]
 mod parity_body;
+mod phantom;
 mod privacy;
 mod purpose;
 mod quantize;
