@@ -124,6 +124,11 @@ pub enum Error {
     #[error("no model is loaded")]
     NoModel,
 
+    // ── store of latents ──
+    /// A store that is not one, is of another model, or already has what is put into it.
+    #[error("store: {0}")]
+    Store(String),
+
     // ── device ──
     /// No WebGPU adapter at all.
     #[error("no WebGPU adapter: {0}")]
@@ -205,6 +210,7 @@ impl Error {
             Error::Tensors { .. } => "MODEL_SHAPE",
             Error::Integrity { .. } => "INTEGRITY",
             Error::NoModel => "NO_MODEL",
+            Error::Store(_) => "STORE",
             Error::NoWebGpu(_) => "NO_WEBGPU",
             Error::SoftwareAdapter(_) => "SOFTWARE_ADAPTER",
             Error::DeviceLimit { .. } => "LIMITS",

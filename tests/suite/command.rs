@@ -11,27 +11,27 @@ use std::process::Command;
 use std::process::Output;
 use tempfile::TempDir;
 
-fn ctmatch(arguments: &[&str]) -> Output {
+pub(crate) fn ctmatch(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ctmatch")).args(arguments).output().expect("the command starts")
 }
 
-fn stdout(arguments: &[&str]) -> String {
+pub(crate) fn stdout(arguments: &[&str]) -> String {
     let output = ctmatch(arguments);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "ctmatch {arguments:?}: {errors}");
     String::from_utf8(output.stdout).expect("output is UTF-8")
 }
 
-fn json(arguments: &[&str]) -> Value {
+pub(crate) fn json(arguments: &[&str]) -> Value {
     serde_json::from_str(&stdout(arguments)).expect("output is JSON")
 }
 
-fn path(file: &Path) -> &str {
+pub(crate) fn path(file: &Path) -> &str {
     file.to_str().expect("test paths are UTF-8")
 }
 
 /// A model folder made from the tiny checkpoint, with `.pt` as the source.
-fn model(folder: &TempDir, weights: &str) -> String {
+pub(crate) fn model(folder: &TempDir, weights: &str) -> String {
     let out = folder.path().join("model");
     let (checkpoint, config) = (fixture("tiny_cube/state_dict.pt"), fixture("tiny_cube/config.json"));
     let vocab = fixture("tokenizer/vocab.txt");

@@ -8,6 +8,9 @@
 
 mod checkpoint;
 mod command;
+mod edits;
+mod evaluate;
+mod evaluation;
 mod gpu;
 mod keywords;
 mod layers;
@@ -24,6 +27,7 @@ mod quantize;
 mod rank;
 mod reports;
 mod speed;
+mod store;
 mod synthetic;
 mod synthetic_files;
 mod tokenizer;
