@@ -134,6 +134,10 @@ pub enum Error {
         /// purposes of folders that have the part
         cure: &'static str,
     },
+    // ── store of latents ──
+    /// A store that is not one, is of another model, or already has what is put into it.
+    #[error("store: {0}")]
+    Store(String),
 
     // ── device ──
     /// No WebGPU adapter at all.
@@ -220,6 +224,7 @@ impl Error {
             Error::Integrity { .. } => "INTEGRITY",
             Error::NoModel => "NO_MODEL",
             Error::Purpose { .. } => "MODEL_PURPOSE",
+            Error::Store(_) => "STORE",
             Error::NoWebGpu(_) => "NO_WEBGPU",
             Error::SoftwareAdapter(_) => "SOFTWARE_ADAPTER",
             Error::DeviceLimit { .. } => "LIMITS",

@@ -1,10 +1,14 @@
-//! `ctmatch encode`: volumes, reports or ready-made tensors become latents in a safetensors file.
+//! `ctmatch encode`: volumes, reports or ready-made tensors become latents in a safetensors file, or a folder of volumes and its
+//! reports become a store.
 
 use super::Global;
 use super::files;
 use super::model;
 use super::npy;
 use super::output;
+use super::store;
+use super::texts;
+use super::texts::View;
 use super::volume;
 use anyhow::Context;
 use anyhow::Result;
@@ -12,12 +16,18 @@ use anyhow::bail;
 use anyhow::ensure;
 use ctmatch::model::stages::Stages;
 use ctmatch::rank::Latent;
+use ctmatch::rank::items::volume_name;
+use ctmatch::rank::store::Kind;
+use ctmatch::rank::store::Store;
 use ctmatch::session::ImageEncoding;
 use ctmatch::session::Session;
 use ctmatch::session::StageNumbers;
 use ctmatch::session::StageValues;
+use ctmatch::text::reports::MAX_REPORTS;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
+use serde_json::json;
+use std::path::Path;
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
@@ -30,9 +40,9 @@ pub(crate) struct Arguments {
     /// Reports: .json, .jsonl, .csv, .tsv or .txt
     #[arg(long, value_name = "FILE")]
     reports: Option<PathBuf>,
-    /// Which part of each report, or the findings it states
+    /// Which part of each report
     #[arg(long, value_enum, default_value = "full")]
-    view: super::rank::View,
+    view: View,
     /// Ready-made model grid, f32 [n, 1, depth, height, width]
     #[arg(long, value_name = "NPY", conflicts_with = "volume")]
     tensor: Option<PathBuf>,
@@ -46,8 +56,20 @@ pub(crate) struct Arguments {
     #[arg(long)]
     stages: bool,
     /// Where the latents go, .safetensors
-    #[arg(long, value_name = "FILE")]
-    out: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "store", conflicts_with = "store")]
+    out: Option<PathBuf>,
+    /// Folder of volumes, with its subfolders
+    #[arg(long, value_name = "DIR", requires = "store")]
+    volumes: Option<PathBuf>,
+    /// Store to make or to continue: what it has is not encoded again
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["volume", "tensor", "token_ids", "stages"])]
+    store: Option<PathBuf>,
+    /// How a new store keeps latents
+    #[arg(long, value_enum, default_value = "f16", requires = "store")]
+    store_as: store::StoredAs,
+    /// Only part i of n of the volumes and reports; each part needs a store of its own
+    #[arg(long, value_name = "I/N", value_parser = store::Shard::parse, requires = "store")]
+    shard: Option<store::Shard>,
     #[command(flatten)]
     read: volume::ReadArguments,
     #[command(flatten)]
@@ -96,7 +118,7 @@ impl Output {
         }
     }
 
-    fn write(&self, path: &std::path::Path) -> Result<()> {
+    fn write(&self, path: &Path) -> Result<()> {
         let views = self.0.iter().map(|(name, dtype, shape, bytes)| {
             TensorView::new(*dtype, shape.clone(), bytes).map(|view| (name.as_str(), view))
         });
@@ -106,6 +128,70 @@ impl Output {
 }
 
 pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
+    match (&arguments.store, &arguments.out) {
+        (Some(path), _) => fill(path, arguments, global),
+        (None, Some(out)) => write(out, arguments, global),
+        (None, None) => bail!("give --out or --store"),
+    }
+}
+
+/// Adds to a store what it does not have.
+fn fill(path: &Path, arguments: &Arguments, global: &Global) -> Result<()> {
+    if arguments.volumes.is_none() && arguments.reports.is_none() {
+        bail!("nothing to encode: give --volumes or --reports");
+    }
+    let paths = match &arguments.volumes {
+        Some(folder) => store::part_of(store::volumes_in(folder)?, arguments.shard),
+        None => Vec::new(),
+    };
+    let reports = match &arguments.reports {
+        Some(path) => texts::read(&files::read(path)?, super::DATA_SET_REPORTS)?,
+        None => Vec::new(),
+    };
+    let mut texts = store::part_of(texts::texts(&reports, arguments.view, None)?, arguments.shard);
+    for text in &mut texts {
+        text.id = volume_name(&text.id).to_owned();
+    }
+    let session = model::open(&arguments.model, global)?;
+    let identity = model::identity(&session);
+    let mut store = match path.exists() {
+        true => Store::from_bytes(&files::read(path)?)?,
+        false => Store::new(identity.clone(), arguments.store_as.into()),
+    };
+    store.require_model(&identity)?;
+    let mut added = 0;
+    if !texts.is_empty() {
+        let new = store::new_texts(&store, &texts, arguments.view)?;
+        let plain: Vec<&str> = new.iter().map(|text| text.text.as_str()).collect();
+        let encoded = texts::encode(&session, arguments.view, &plain, global)?;
+        texts::warn(&plain, &[], &encoded, &session);
+        store::add_texts(&mut store, &new, &encoded, arguments.view)?;
+        added = new.len();
+    }
+    let save = |store: &Store| files::write(path, &store.to_bytes()?);
+    save(&store)?;
+    let reading = store::Reading { read: &arguments.read, accept: &arguments.accept };
+    let tally = store::add_volumes(&mut store, &paths, &session, &reading, global, save)?;
+    let (volumes, reports) = (store.entries(Kind::Volume).len(), store.entries(Kind::Report).len());
+    if global.json {
+        let failed = tally.failed.iter().map(
+            |(path, code, message)| json!({ "path": path.display().to_string(), "code": code, "message": message }),
+        );
+        output::line(json!({
+            "volumes": volumes, "reports": reports, "encoded": tally.encoded, "kept": tally.kept,
+            "encodedReports": added, "keptReports": texts.len() - added, "failed": failed.collect::<Vec<_>>(),
+        }))?;
+    } else {
+        let (new, kept, failed) = (tally.encoded, tally.kept, tally.failed.len());
+        output::line(format_args!("volumes: {new} encoded, {kept} in the store already, {failed} failed"))?;
+        output::line(format_args!("reports: {added} encoded, {} in the store already", texts.len() - added))?;
+        output::line(format_args!("store: {volumes} volumes, {reports} reports"))?;
+    }
+    tally.finish()
+}
+
+/// Writes a file of tensors.
+fn write(out: &Path, arguments: &Arguments, global: &Global) -> Result<()> {
     if arguments.volume.is_empty()
         && arguments.reports.is_none()
         && arguments.tensor.is_none()
@@ -128,26 +214,25 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
         tensor(&session, path, arguments.stages, global, &mut output)?;
     }
     if let Some(path) = &arguments.reports {
-        let texts = super::rank::texts(&files::read(path)?, arguments.view.into(), None)?;
-        let mut latents = Vec::new();
-        for text in &texts {
-            latents.push(pollster::block_on(session.encode_text(&text.text, model::pace(global)))?.latent);
-        }
-        output.latents("text_latents", &latents.iter().collect::<Vec<_>>());
+        let texts = texts::texts(&texts::read(&files::read(path)?, MAX_REPORTS)?, arguments.view, None)?;
+        let plain: Vec<&str> = texts.iter().map(|text| text.text.as_str()).collect();
+        let encoded = texts::encode(&session, arguments.view, &plain, global)?;
+        texts::warn(&plain, &[], &encoded, &session);
+        output.latents("text_latents", &encoded.iter().map(|text| &text.latent).collect::<Vec<_>>());
     }
     if let Some(path) = &arguments.token_ids {
         tokens(&session, path, arguments, global, &mut output)?;
     }
-    output.write(&arguments.out)?;
+    output.write(out)?;
     if global.json {
         let shapes: serde_json::Map<_, _> =
-            output.0.iter().map(|(name, _, shape, _)| (name.clone(), serde_json::json!(shape))).collect();
+            output.0.iter().map(|(name, _, shape, _)| (name.clone(), json!(shape))).collect();
         output::line(serde_json::Value::Object(shapes))?;
     }
     Ok(())
 }
 
-fn tensor(session: &Session, path: &std::path::Path, all: bool, global: &Global, output: &mut Output) -> Result<()> {
+fn tensor(session: &Session, path: &Path, all: bool, global: &Global, output: &mut Output) -> Result<()> {
     let grids = npy::read::<f32>(path)?;
     let shape: [usize; 5] =
         grids.shape.as_slice().try_into().context("--tensor needs 5 dimensions [n, 1, depth, height, width]")?;
@@ -159,13 +244,7 @@ fn tensor(session: &Session, path: &std::path::Path, all: bool, global: &Global,
     Ok(())
 }
 
-fn tokens(
-    session: &Session,
-    path: &std::path::Path,
-    arguments: &Arguments,
-    global: &Global,
-    output: &mut Output,
-) -> Result<()> {
+fn tokens(session: &Session, path: &Path, arguments: &Arguments, global: &Global, output: &mut Output) -> Result<()> {
     let ids = npy::read::<i64>(path)?;
     let [_, length] = ids.shape[..] else { bail!("--token-ids needs 2 dimensions [n, length]") };
     let numbers: Vec<u32> = ids

@@ -3,8 +3,10 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod bench;
+mod build_items;
 mod convert;
 mod encode;
+mod evaluate;
 mod files;
 mod hash_checkpoint;
 mod inspect;
@@ -14,6 +16,9 @@ mod output;
 mod phantom;
 mod preprocess;
 mod rank;
+mod search;
+mod store;
+mod texts;
 mod torch_file;
 mod volume;
 mod write_phantoms;
@@ -56,6 +61,21 @@ pub(crate) enum DeviceChoice {
     Auto,
 }
 
+/// Some inputs of a run failed and are listed; the others are done.
+#[derive(Debug)]
+struct Partial(String);
+
+impl std::fmt::Display for Partial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Partial {}
+
+/// Most reports of a data set: CT-RATE has about 50,000.
+const DATA_SET_REPORTS: usize = 200_000;
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Show header, geometry, intensity verdict and findings of a NIfTI file
@@ -72,6 +92,12 @@ enum Command {
     Bench(bench::Arguments),
     /// Write synthetic chest CT volumes with reports, labels and the truth about their lesions
     Phantom(write_phantoms::Arguments),
+    /// Find the closest volumes or reports of a store
+    Search(search::Arguments),
+    /// Build multiple-choice items from reports
+    BuildItems(build_items::Arguments),
+    /// Judge a model: multiple choice, retrieval, zero-shot, with intervals
+    Evaluate(evaluate::Arguments),
     /// Write a checkpoint with computed numbers, for tests and demonstrations
     HashCheckpoint(hash_checkpoint::Arguments),
 }
@@ -88,12 +114,16 @@ pub(crate) fn run() -> ExitCode {
         Command::Rank(command) => rank::run(command, global),
         Command::Bench(command) => bench::run(command, global),
         Command::Phantom(command) => write_phantoms::run(command, global),
+        Command::Search(command) => search::run(command, global),
+        Command::BuildItems(command) => build_items::run(command, global),
+        Command::Evaluate(command) => evaluate::run(command, global),
         Command::HashCheckpoint(command) => hash_checkpoint::run(command, global),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let code = error.downcast_ref::<ctmatch::Error>().map_or("IO", |e| e.code());
+            let other = if error.is::<Partial>() { "PARTIAL" } else { "IO" };
+            let code = error.downcast_ref::<ctmatch::Error>().map_or(other, |e| e.code());
             eprintln!("error[{code}]: {error:#}");
             ExitCode::from(1)
         }

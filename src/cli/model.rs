@@ -7,6 +7,7 @@ use super::output;
 use anyhow::Context;
 use anyhow::Result;
 use ctmatch::device::Device;
+use ctmatch::rank::store::ModelIdentity;
 use ctmatch::session::Phase;
 use ctmatch::session::Progress;
 use ctmatch::session::Session;
@@ -21,10 +22,10 @@ use std::path::PathBuf;
 pub(crate) struct ModelArguments {
     /// Model folder, as written by `convert`
     #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    pub(crate) model: PathBuf,
     /// Set of weights in the folder; default: q8 if it is there, else the only or first one
     #[arg(long, value_name = "NAME")]
-    variant: Option<String>,
+    pub(crate) variant: Option<String>,
 }
 
 /// The device of `--device`; says on stderr what `auto` took.
@@ -63,6 +64,27 @@ pub(crate) fn open(arguments: &ModelArguments, global: &Global) -> Result<Sessio
     let session = pollster::block_on(builder.finish())?;
     pollster::block_on(session.self_test(pace(global)))?;
     Ok(session)
+}
+
+/// Shown with every result.
+pub(crate) const NOTICE: &str = "Research use only. Not a medical device.";
+
+/// The last line of every table.
+pub(crate) fn print_notice(session: &Session) -> Result<()> {
+    output::line(format_args!("{NOTICE} Model weights: {}.", session.manifest().license))
+}
+
+/// Which model the latents of a session are of.
+pub(crate) fn identity(session: &Session) -> ModelIdentity {
+    let manifest = session.manifest();
+    ModelIdentity {
+        id: manifest.id.clone(),
+        revision: manifest.revision.clone(),
+        embedding_space: manifest.embedding_space.clone(),
+        variant: session.variant().0.into(),
+        weights_sha256: session.weights_sha256(),
+        license: manifest.license.clone(),
+    }
 }
 
 fn read_shard(folder: &Path, name: &str) -> Result<Vec<u8>> {

@@ -1,15 +1,19 @@
-//! `ctmatch rank`: which report fits a volume best.
+//! `ctmatch rank`: which report fits a volume best, in one view of the reports or in several.
 
 use super::Global;
 use super::files;
 use super::model;
 use super::output;
+use super::texts;
+use super::texts::Encoded;
+use super::texts::Text;
+use super::texts::View;
 use super::volume;
 use anyhow::Result;
+use ctmatch::rank::Ranking;
 use ctmatch::session::Session;
-use ctmatch::text::reports;
-use ctmatch::text::reports::Format;
-use ctmatch::text::reports::ReportView;
+use ctmatch::text::reports::MAX_REPORTS;
+use serde_json::Value;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -23,9 +27,9 @@ pub(crate) struct Arguments {
     /// Reports: .json, .jsonl, .csv, .tsv or .txt
     #[arg(long, value_name = "FILE")]
     reports: PathBuf,
-    /// Which part of each report, or the findings it states
-    #[arg(long, value_enum, default_value = "full")]
-    view: View,
+    /// Which part of each report; several, separated by commas, are ranked one by one and compared
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "full")]
+    view: Vec<View>,
     /// Text in front of each report, for instance "Age: 67, Sex: M"
     #[arg(long, value_name = "TEXT")]
     meta: Option<String>,
@@ -38,82 +42,114 @@ pub(crate) struct Arguments {
     accept: volume::AcceptArguments,
 }
 
-/// Which part of a report is compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum View {
-    Full,
-    Findings,
-    Impression,
-    Keywords,
-}
-
-impl From<View> for ReportView {
-    fn from(view: View) -> Self {
-        match view {
-            View::Full => ReportView::Full,
-            View::Findings => ReportView::Findings,
-            View::Impression => ReportView::Impression,
-            View::Keywords => ReportView::Keywords,
-        }
-    }
-}
-
-/// One report as the model reads it.
-pub(crate) struct Text {
-    pub(crate) id: String,
-    pub(crate) text: String,
-}
-
-/// The texts of a report file; reports without an id are numbered from 1.
-pub(crate) fn texts(bytes: &[u8], view: ReportView, meta: Option<&str>) -> Result<Vec<Text>> {
-    let parsed = reports::parse_reports(bytes, Format::Auto)?;
-    let texts = parsed.iter().enumerate().map(|(i, report)| {
-        let text = report.view_text(view, meta, i + 1)?;
-        Ok(Text { id: report.id.clone().unwrap_or_else(|| (i + 1).to_string()), text })
-    });
-    texts.collect()
+/// The reports ranked in one view.
+struct Ranked {
+    view: View,
+    texts: Vec<Text>,
+    encoded: Vec<Encoded>,
+    /// of all reports
+    ranking: Ranking,
 }
 
 pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
-    let texts = texts(&files::read(&arguments.reports)?, arguments.view.into(), arguments.meta.as_deref())?;
+    let reports = texts::read(&files::read(&arguments.reports)?, MAX_REPORTS)?;
+    let mut views = Vec::new();
+    for &view in &arguments.view {
+        if !views.iter().any(|(known, _)| *known == view) {
+            views.push((view, texts::texts(&reports, view, arguments.meta.as_deref())?));
+        }
+    }
     let read = volume::read(&arguments.volume, &arguments.read, global)?;
     let findings = volume::accept(&read, &arguments.accept)?;
     let session = model::open(&arguments.model, global)?;
-    // The texts first: a folder without a text tower is refused before the long part.
-    let mut encoded = Vec::with_capacity(texts.len());
-    for text in &texts {
-        encoded.push(pollster::block_on(session.encode_text(&text.text, model::pace(global)))?);
+    // The texts first: what is wrong with them is known before the long part.
+    let mut warnings = Vec::new();
+    let mut encoded_views = Vec::new();
+    for (view, texts) in views {
+        let plain: Vec<&str> = texts.iter().map(|text| text.text.as_str()).collect();
+        let encoded = texts::encode(&session, view, &plain, global)?;
+        let ids: Vec<&str> =
+            if encoded_views.is_empty() { texts.iter().map(|text| text.id.as_str()).collect() } else { Vec::new() };
+        warnings.extend(texts::warn(&plain, &ids, &encoded, &session));
+        encoded_views.push((view, texts, encoded));
     }
     let image = pollster::block_on(session.encode_volume(&read, model::pace(global)))?;
-    let latents: Vec<_> = encoded.iter().map(|text| text.latent.clone()).collect();
-    let ranking = session.rank(&image.latent, &latents, arguments.top_k)?;
-    if !global.json {
-        return print_table(&session, &texts, &ranking);
+    let mut ranked = Vec::new();
+    for (view, texts, encoded) in encoded_views {
+        let latents: Vec<_> = encoded.iter().map(|text| text.latent.clone()).collect();
+        let ranking = session.rank(&image.latent, &latents, None)?;
+        ranked.push(Ranked { view, texts, encoded, ranking });
     }
-    let rows = ranking.rows.iter().map(|row| {
-        json!({
-            "index": row.index, "id": texts[row.index].id, "rank": row.rank, "cosine": row.cosine,
-            "marginToNext": row.margin_to_next, "share": row.share, "tieGroup": row.tie_group,
-            "tokens": encoded[row.index].tokens, "truncated": encoded[row.index].truncated,
-        })
-    });
-    let report = json!({
-        "rows": rows.collect::<Vec<_>>(),
-        "tieTolerance": ranking.tie_tolerance,
+    let shown = arguments.top_k.unwrap_or(usize::MAX).min(reports.len());
+    if !global.json {
+        return print(&session, &ranked, shown);
+    }
+    let mut report = json!({
+        "tieTolerance": ranked[0].ranking.tie_tolerance,
         "findings": findings,
+        "warnings": warnings,
         "provenance": session.provenance(),
     });
-    output::line(report)?;
-    Ok(())
+    if let [one] = &ranked[..] {
+        report["rows"] = rows(one, shown);
+        report["method"] = json!(one.view.method());
+    } else {
+        let view = |one: &Ranked| {
+            (one.view.name().to_owned(), json!({ "rows": rows(one, shown), "method": one.view.method() }))
+        };
+        report["views"] = ranked.iter().map(view).collect();
+        report["comparison"] = comparison(&ranked)
+            .into_iter()
+            .map(|(index, ranks)| {
+                let ranks: serde_json::Map<String, Value> =
+                    ranked.iter().zip(ranks).map(|(one, rank)| (one.view.name().to_owned(), rank.into())).collect();
+                json!({ "index": index, "id": ranked[0].texts[index].id, "ranks": ranks })
+            })
+            .collect();
+    }
+    output::line(report)
 }
 
-fn print_table(session: &Session, texts: &[Text], ranking: &ctmatch::rank::Ranking) -> Result<()> {
-    output::line(format_args!("{:>4}  {:>8}  {:>8}  {:>6}  id", "rank", "cosine", "margin", "share"))?;
-    for row in &ranking.rows {
-        let margin = row.margin_to_next.map_or_else(String::new, |margin| format!("{margin:.4}"));
-        let (rank, cosine, share) = (row.rank, row.cosine, row.share);
-        output::line(format_args!("{rank:>4}  {cosine:>8.4}  {margin:>8}  {share:>6.3}  {}", texts[row.index].id))?;
+fn rows(ranked: &Ranked, shown: usize) -> Value {
+    let row = |row: &ctmatch::rank::Ranked| {
+        json!({
+            "index": row.index, "id": ranked.texts[row.index].id, "rank": row.rank, "cosine": row.cosine,
+            "marginToNext": row.margin_to_next, "share": row.share, "tieGroup": row.tie_group,
+            "tokens": ranked.encoded[row.index].tokens, "truncated": ranked.encoded[row.index].truncated,
+        })
+    };
+    ranked.ranking.rows[..shown].iter().map(row).collect()
+}
+
+/// Reports in the order of the first view, each with its rank in every view.
+fn comparison(ranked: &[Ranked]) -> Vec<(usize, Vec<usize>)> {
+    let rank_of =
+        |one: &Ranked, index: usize| one.ranking.rows.iter().find(|row| row.index == index).map_or(0, |row| row.rank);
+    let order = ranked[0].ranking.rows.iter().map(|row| row.index);
+    order.map(|index| (index, ranked.iter().map(|one| rank_of(one, index)).collect())).collect()
+}
+
+fn print(session: &Session, ranked: &[Ranked], shown: usize) -> Result<()> {
+    for one in ranked {
+        let method = one.view.method().map_or_else(String::new, |method| format!(": {method}"));
+        if ranked.len() > 1 || !method.is_empty() {
+            output::line(format_args!("view {}{method}", one.view.name()))?;
+        }
+        output::line(format_args!("{:>4}  {:>8}  {:>8}  {:>6}  id", "rank", "cosine", "margin", "share"))?;
+        for row in &one.ranking.rows[..shown] {
+            let margin = row.margin_to_next.map_or_else(String::new, |margin| format!("{margin:.4}"));
+            let (rank, cosine, share) = (row.rank, row.cosine, row.share);
+            let id = &one.texts[row.index].id;
+            output::line(format_args!("{rank:>4}  {cosine:>8.4}  {margin:>8}  {share:>6.3}  {id}"))?;
+        }
     }
-    let manifest = session.manifest();
-    output::line(format_args!("Research use only. Not a medical device. Model weights: {}.", manifest.license))
+    if ranked.len() > 1 {
+        let head: String = ranked.iter().map(|one| format!("{:>12}", one.view.name())).collect();
+        output::line(format_args!("rank by view\n{head}  id"))?;
+        for (index, ranks) in comparison(ranked).into_iter().take(shown) {
+            let ranks: String = ranks.iter().map(|rank| format!("{rank:>12}")).collect();
+            output::line(format_args!("{ranks}  {}", ranked[0].texts[index].id))?;
+        }
+    }
+    model::print_notice(session)
 }

@@ -3,7 +3,14 @@
 //! Definitions: VIEWER_AND_RANKING_UI.md section 6. Nothing here is a probability of disease, and nothing here knows how
 //! a latent was made.
 
+pub mod build;
+pub mod edits;
+pub mod evaluate;
+pub mod items;
+pub mod labelled;
 pub mod retrieval;
+pub mod statistics;
+pub mod store;
 pub mod zero_shot;
 
 use crate::error::Error;
@@ -74,6 +81,33 @@ pub fn cosine(a: &Latent, b: &Latent) -> Result<f64> {
         )));
     }
     Ok(dot(&a.0, &b.0))
+}
+
+/// The mean of latents, scaled back to length 1: one latent for a bag of sentences.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] when there is no latent or their lengths differ; [`Error::BadResult`] when they cancel out.
+pub fn mean(latents: &[Latent]) -> Result<Latent> {
+    let length = latents.first().ok_or_else(|| Error::InvalidArgument("there is no latent to average".into()))?.0.len();
+    let mut sums = vec![0f64; length];
+    for latent in latents {
+        if latent.0.len() != length {
+            let found = latent.0.len();
+            return Err(Error::InvalidArgument(format!("latents of {length} and {found} values have no mean")));
+        }
+        sums.iter_mut().zip(&latent.0).for_each(|(sum, &value)| *sum += f64::from(value));
+    }
+    Latent::new(unit(sums)?)
+}
+
+/// Values scaled to length 1.
+fn unit<T: Into<f64>>(values: Vec<T>) -> Result<Vec<f32>> {
+    let values: Vec<f64> = values.into_iter().map(Into::into).collect();
+    let length = values.iter().map(|value| value * value).sum::<f64>().sqrt();
+    if length == 0.0 || !length.is_finite() {
+        return Err(Error::BadResult("a latent is zero or not finite".into()));
+    }
+    Ok(values.into_iter().map(|value| (value / length) as f32).collect())
 }
 
 /// What [`rank`] needs to know of the model, and how much to return.

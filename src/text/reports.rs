@@ -6,6 +6,8 @@
 use crate::error::Error;
 use crate::error::Result;
 use crate::text::keywords::keywords;
+use crate::text::table::Records;
+use crate::text::table::is_blank;
 use crate::text::tokenizer::is_ideograph;
 use serde::Deserialize;
 use serde::Serialize;
@@ -132,10 +134,18 @@ pub fn cjk_share(text: &str) -> f64 {
 /// [`Error::TextInput`] when the bytes are not UTF-8, are not of the format, or hold no report or more than
 /// [`MAX_REPORTS`].
 pub fn parse_reports(bytes: &[u8], format: Format) -> Result<Vec<Report>> {
+    parse_reports_up_to(bytes, format, MAX_REPORTS)
+}
+
+/// As [`parse_reports`], with another limit: the tables of a whole data set.
+///
+/// # Errors
+/// As [`parse_reports`].
+pub fn parse_reports_up_to(bytes: &[u8], format: Format, limit: usize) -> Result<Vec<Report>> {
     let text = std::str::from_utf8(bytes)
         .map_err(|_| Error::TextInput("the report file is not UTF-8: save it again as UTF-8".into()))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut reports = Collected(Vec::new());
+    let mut reports = Collected { reports: Vec::new(), limit };
     match if format == Format::Auto { sniff(text) } else { format } {
         Format::Json => json(text, &mut reports)?,
         Format::Jsonl => jsonl(text, &mut reports)?,
@@ -143,25 +153,28 @@ pub fn parse_reports(bytes: &[u8], format: Format) -> Result<Vec<Report>> {
         Format::Tsv => table(text, &['\t'], &mut reports)?,
         Format::Txt | Format::Auto => plain(text, &mut reports)?,
     }
-    if reports.0.is_empty() {
+    if reports.reports.is_empty() {
         return Err(Error::TextInput("the report file holds no report".into()));
     }
-    Ok(reports.0)
+    Ok(reports.reports)
 }
 
-struct Collected(Vec<Report>);
+struct Collected {
+    reports: Vec<Report>,
+    limit: usize,
+}
 
 impl Collected {
     /// Position of the next report.
     fn next(&self) -> usize {
-        self.0.len() + 1
+        self.reports.len() + 1
     }
 
     fn push(&mut self, report: Report) -> Result<()> {
-        if self.0.len() >= MAX_REPORTS {
-            return Err(Error::TextInput(format!("a report file may hold {MAX_REPORTS} reports, found more")));
+        if self.reports.len() >= self.limit {
+            return Err(Error::TextInput(format!("a report file may hold {} reports, found more", self.limit)));
         }
-        self.0.push(report);
+        self.reports.push(report);
         Ok(())
     }
 }
@@ -364,71 +377,4 @@ fn table(text: &str, delimiters: &[char], reports: &mut Collected) -> Result<()>
         reports.push(report)?;
     }
     Ok(())
-}
-
-fn is_blank(cells: &Vec<String>) -> bool {
-    matches!(cells.as_slice(), [] | [_]) && cells.iter().all(|cell| cell.trim().is_empty())
-}
-
-/// Records of RFC 4180: quoted cells may hold delimiters, line ends and doubled quotes. Line ends are LF, CRLF or CR.
-struct Records<'a> {
-    rest: &'a str,
-    delimiter: char,
-}
-
-impl Iterator for Records<'_> {
-    type Item = std::result::Result<Vec<String>, &'static str>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.is_empty() {
-            return None;
-        }
-        let mut cells = Vec::new();
-        loop {
-            let cell = match self.cell() {
-                Ok(cell) => cell,
-                Err(what) => {
-                    self.rest = "";
-                    return Some(Err(what));
-                }
-            };
-            cells.push(cell);
-            match self.rest.strip_prefix(self.delimiter) {
-                Some(rest) => self.rest = rest,
-                None => break,
-            }
-        }
-        self.rest = ["\r\n", "\n", "\r"].iter().find_map(|end| self.rest.strip_prefix(end)).unwrap_or(self.rest);
-        Some(Ok(cells))
-    }
-}
-
-impl Records<'_> {
-    /// One cell; what follows it is a delimiter, a line end or nothing.
-    fn cell(&mut self) -> std::result::Result<String, &'static str> {
-        let ends = [self.delimiter, '\n', '\r'];
-        let Some(mut quoted) = self.rest.strip_prefix('"') else {
-            let (cell, rest) = self.rest.split_at(self.rest.find(ends).unwrap_or(self.rest.len()));
-            self.rest = rest;
-            return Ok(cell.to_owned());
-        };
-        let mut cell = String::new();
-        loop {
-            let (part, rest) = quoted.split_once('"').ok_or("a closing quote is missing in a cell")?;
-            cell.push_str(part);
-            quoted = rest;
-            match quoted.strip_prefix('"') {
-                Some(rest) => {
-                    cell.push('"');
-                    quoted = rest;
-                }
-                None => break,
-            }
-        }
-        if !quoted.is_empty() && !quoted.starts_with(ends) {
-            return Err("text follows the closing quote in a cell");
-        }
-        self.rest = quoted;
-        Ok(cell)
-    }
 }

@@ -40,6 +40,8 @@ use crate::error::Error;
 use crate::error::Result;
 use serde::Deserialize;
 use serde::Serialize;
+use sha2::Digest;
+use sha2::Sha256;
 use std::collections::BTreeMap;
 
 /// Upper bounds on what a file may claim or hold (N-18); sizes in bytes unless named otherwise.
@@ -315,6 +317,30 @@ impl Volume {
     /// Stored voxel index to world mm (NIfTI's RAS+), three rows of a 4x4 matrix.
     pub fn affine(&self) -> [[f64; 4]; 3] {
         self.affine
+    }
+
+    /// SHA-256 of what the model reads: dimensions, spacing to 1e-6 mm, and HU in canonical order as little-endian i16. The same for
+    /// every order of the stored axes.
+    pub fn sha256(&self) -> String {
+        let dims = self.dims();
+        let [x, y, z] = self.spacing_mm.map(|mm| format!("{mm:.6}"));
+        let mut hasher = Sha256::new();
+        hasher.update(format!("{dims:?} {x} {y} {z} "));
+        let view = self.orientation.view(self.stored_dims);
+        let mut line = Vec::with_capacity(2 * dims[0]);
+        for k in 0..dims[2] {
+            for j in 0..dims[1] {
+                line.clear();
+                let mut offset = view.offset([0, j, k]);
+                for _ in 0..dims[0] {
+                    line.extend(self.voxels[offset].to_le_bytes());
+                    // The step after the last voxel may leave the array: it is never read.
+                    offset = offset.wrapping_add_signed(view.steps[0]);
+                }
+                hasher.update(&line);
+            }
+        }
+        hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Findings of stages 0 to 2.

@@ -31,7 +31,7 @@ pub fn path(file: &Path) -> &str {
 }
 
 /// A model folder made from the tiny checkpoint, with `.pt` as the source.
-fn model(folder: &TempDir, weights: &str) -> String {
+pub(crate) fn model(folder: &TempDir, weights: &str) -> String {
     let out = folder.path().join("model");
     let (checkpoint, config) = (fixture("tiny_cube/state_dict.pt"), fixture("tiny_cube/config.json"));
     let vocab = fixture("tokenizer/vocab.txt");

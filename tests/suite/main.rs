@@ -8,6 +8,9 @@
 
 mod checkpoint;
 mod command;
+mod edits;
+mod evaluate;
+mod evaluation;
 mod gpu;
 mod kernels;
 mod keywords;
@@ -28,6 +31,7 @@ mod rank;
 mod reports;
 mod self_test;
 mod speed;
+mod store;
 mod synthetic;
 mod synthetic_files;
 mod tokenizer;

@@ -91,6 +91,12 @@ fn all_48_orders_are_one_volume() {
     let config = PreprocessConfig { grid: [8, 4, 6], ..PreprocessConfig::default() };
     let reference = open("LPS");
     let grid = Preprocessor::new(&reference, &config).unwrap().all();
+    let voxels: Vec<i16> = (0..120).map(|at| hu(at % 4, at / 4 % 5, at / 20)).collect();
+    assert_eq!(Volume::from_hu(voxels.clone(), DIMS, SPACING).unwrap().sha256(), reference.sha256());
+    let other = [[0.5, 0.75, 2.1], SPACING];
+    let hashes =
+        other.map(|spacing| Volume::from_hu(voxels.iter().map(|v| v / 2).collect(), DIMS, spacing).unwrap().sha256());
+    assert!(hashes[0] != hashes[1] && hashes[1] != reference.sha256(), "spacing and voxels count");
     for code in &codes {
         let volume = open(code);
         assert_eq!(volume.orientation().code(), *code);
@@ -104,6 +110,7 @@ fn all_48_orders_are_one_volume() {
             }
         }
         assert_eq!(volume.hu(DIMS[0], 0, 0), None);
+        assert_eq!(volume.sha256(), reference.sha256(), "{code}");
         assert!(Preprocessor::new(&volume, &config).unwrap().all() == grid, "{code}");
         for (plane, index) in [(Plane::Axial, 1), (Plane::Coronal, 4), (Plane::Sagittal, 3)] {
             assert_eq!(slice(&volume, plane, index).unwrap(), slice(&reference, plane, index).unwrap(), "{code}");

@@ -1,0 +1,175 @@
+//! Reports as the model reads them: views, encoding, and what there is to warn about.
+
+use super::Global;
+use super::model;
+use anyhow::Result;
+use ctmatch::rank;
+use ctmatch::rank::Latent;
+use ctmatch::session::Session;
+use ctmatch::session::TextEncoding;
+use ctmatch::text::reports;
+use ctmatch::text::reports::Format;
+use ctmatch::text::reports::Report;
+use ctmatch::text::reports::ReportView;
+use ctmatch::text::sentences::sentences;
+use ctmatch::weights;
+use serde::Serialize;
+use std::collections::HashMap;
+use std::collections::HashSet;
+
+/// Which part of a report is compared, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum View {
+    /// Findings and impression
+    Full,
+    Findings,
+    Impression,
+    /// The CT-RATE findings that the report states or leaves open
+    Keywords,
+    /// Each sentence of the full text by itself; the mean of their latents, scaled back to length 1
+    Sentences,
+}
+
+impl View {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            View::Full => "full",
+            View::Findings => "findings",
+            View::Impression => "impression",
+            View::Keywords => "keywords",
+            View::Sentences => "sentences",
+        }
+    }
+
+    /// How the latent of a report comes about, where that is not simply by encoding its text.
+    pub(crate) fn method(self) -> Option<&'static str> {
+        (self == View::Sentences).then_some("mean of the latents of the sentences, scaled to length 1")
+    }
+
+    /// The view that is stored under this name.
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        [View::Full, View::Findings, View::Impression, View::Keywords, View::Sentences]
+            .into_iter()
+            .find(|view| view.name() == name)
+    }
+
+    /// The text that is encoded, whole or sentence by sentence.
+    pub(crate) fn text(self, report: &Report, meta: Option<&str>, position: usize) -> ctmatch::Result<String> {
+        let part = match self {
+            View::Full | View::Sentences => ReportView::Full,
+            View::Findings => ReportView::Findings,
+            View::Impression => ReportView::Impression,
+            View::Keywords => ReportView::Keywords,
+        };
+        report.view_text(part, meta, position)
+    }
+}
+
+/// One report as the model reads it.
+#[derive(Debug, Clone)]
+pub(crate) struct Text {
+    pub(crate) id: String,
+    pub(crate) text: String,
+}
+
+impl Text {
+    pub(crate) fn sha256(&self) -> String {
+        weights::sha256_hex(self.text.as_bytes())
+    }
+}
+
+/// The reports of a file.
+pub(crate) fn read(bytes: &[u8], limit: usize) -> Result<Vec<Report>> {
+    Ok(reports::parse_reports_up_to(bytes, Format::Auto, limit)?)
+}
+
+/// The texts of reports in a view; reports without an id are numbered from 1.
+pub(crate) fn texts(reports: &[Report], view: View, meta: Option<&str>) -> Result<Vec<Text>> {
+    let texts = reports.iter().enumerate().map(|(i, report)| {
+        let text = view.text(report, meta, i + 1)?;
+        Ok(Text { id: report.id.clone().unwrap_or_else(|| (i + 1).to_string()), text })
+    });
+    texts.collect()
+}
+
+/// What the model makes of a text in a view.
+#[derive(Debug, Clone)]
+pub(crate) struct Encoded {
+    pub(crate) latent: Latent,
+    /// tokens with the special ones; of sentences their sum
+    pub(crate) tokens: usize,
+    /// whether an end was cut off; of sentences any
+    pub(crate) truncated: bool,
+}
+
+/// Encodes texts; equal texts, and equal sentences, once.
+pub(crate) fn encode(session: &Session, view: View, texts: &[&str], global: &Global) -> Result<Vec<Encoded>> {
+    let parts_of = |text: &str| -> Vec<String> {
+        match view {
+            View::Sentences => sentences(text).into_iter().map(|range| text[range].to_owned()).collect(),
+            _ => vec![text.to_owned()],
+        }
+    };
+    let parts: Vec<Vec<String>> = texts.iter().map(|text| parts_of(text)).collect();
+    let mut known: HashMap<&str, usize> = HashMap::new();
+    let mut distinct = Vec::new();
+    for part in parts.iter().flatten() {
+        known.entry(part).or_insert_with(|| {
+            distinct.push(part.as_str());
+            distinct.len() - 1
+        });
+    }
+    let encoded = encode_distinct(session, &distinct, global)?;
+    let combined = parts.iter().map(|parts| {
+        let parts: Vec<&TextEncoding> = parts.iter().map(|part| &encoded[known[part.as_str()]]).collect();
+        let latent = match parts[..] {
+            [one] => one.latent.clone(),
+            _ => rank::mean(&parts.iter().map(|part| part.latent.clone()).collect::<Vec<_>>())?,
+        };
+        let tokens = parts.iter().map(|part| part.tokens).sum();
+        Ok(Encoded { latent, tokens, truncated: parts.iter().any(|part| part.truncated) })
+    });
+    combined.collect()
+}
+
+/// The one place where the command encodes texts.
+fn encode_distinct(session: &Session, texts: &[&str], global: &Global) -> Result<Vec<TextEncoding>> {
+    let encode = |text: &&str| Ok(pollster::block_on(session.encode_text(text, model::pace(global)))?);
+    texts.iter().map(encode).collect()
+}
+
+/// Something about the texts that a person should know.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Warning {
+    code: &'static str,
+    message: String,
+}
+
+/// Says on stderr what is doubtful about texts, and returns it. Ids are compared where they name reports of one list.
+pub(crate) fn warn(texts: &[&str], ids: &[&str], encoded: &[Encoded], session: &Session) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    let mut add = |code, count: usize, message: String| {
+        if count > 0 {
+            eprintln!("warning[{code}]: {message}");
+            warnings.push(Warning { code, message });
+        }
+    };
+    let all = texts.len();
+    let cut = encoded.iter().filter(|encoded| encoded.truncated).count();
+    let limit = session.manifest().text.max_position_embeddings;
+    add(
+        "W_TRUNCATED",
+        cut,
+        format!("{cut} of {all} texts are longer than {limit} tokens: the rest of them was not read"),
+    );
+    let foreign = texts.iter().filter(|text| reports::cjk_share(text) > reports::CJK_SHARE_LIMIT).count();
+    add(
+        "W_LANGUAGE",
+        foreign,
+        format!("{foreign} of {all} texts are not in English: the model was trained on English reports"),
+    );
+    let distinct: HashSet<&str> = ids.iter().copied().collect();
+    let twice = ids.len() - distinct.len();
+    add("W_DUPLICATE_ID", twice, format!("{twice} of {} reports have the id of an earlier one", ids.len()));
+    warnings
+}
