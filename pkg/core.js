@@ -3,7 +3,7 @@
 
 import init, { Cleaner, Engine, VolumeReader, parseReports, privacyNotices, readPair, reportText, textHints, version } from './wasm/ctmatch.js';
 import { CtmatchError } from './error.js';
-import { ModelCache, modelFiles, request, sha256 } from './weights.js';
+import { ModelCache, modelFiles, request } from './weights.js';
 
 export { CtmatchError };
 
@@ -26,7 +26,7 @@ export { CtmatchError };
  * @typedef {{ info: import('./index.js').ModelInfo, provenance: import('./index.js').Provenance, variant: string,
  *   gpuBytes: number, dimLatent: number, preprocess: object }} LoadedModel `provenance`: what is known without a volume
  * @typedef {{ vector: Float32Array<ArrayBuffer>, codes: Uint16Array<ArrayBuffer>, timingsMs: Record<string, number> }} RawImage
- * @typedef {{ vector: Float32Array, tokens: number, truncated: boolean }} RawText
+ * @typedef {{ vectors: Float32Array, rows: Omit<ReportSet['rows'][number], 'id'>[], encoded: number }} RawTexts
  * @typedef {{ rows: Omit<import('./index.js').Ranked, 'id'>[], tieTolerance: number }} RawRanking
  */
 
@@ -276,8 +276,6 @@ class Session {
   /** @type {LoadedModel | undefined} */
   #model;
   #gpuBytes = 0;
-  /** @type {Map<string, { vector: Float32Array, tokens: number, truncated: boolean, sha256: string }>} */
-  #texts = new Map();
   /** @type {Set<Volume>} */
   #volumes = new Set();
   #encoded = { volumes: 0, texts: 0, textsFromCache: 0 };
@@ -307,7 +305,6 @@ class Session {
     });
     /** @type {Promise<Loss>} */
     this.lost = new Promise((resolve) => { this.#lose = resolve; });
-    if (!globalThis.crypto?.subtle) this.#degraded.push('insecure context: report texts are not hashed');
     listenForTraps(this.#onTrap);
   }
 
@@ -411,10 +408,9 @@ class Session {
    */
   #control(signal, onProgress) {
     return {
-      /** @param {string} phase @param {number} done @param {number} total */
+      /** @param {'preprocess' | 'encode' | 'text'} phase @param {number} done @param {number} total */
       progress(phase, done, total) {
-        if (phase === 'compile' || phase === 'encode') onProgress?.({ phase, done, total });
-        else if (phase === 'preprocess' || phase === 'upload') onProgress?.({ phase, fraction: total ? done / total : 0 });
+        onProgress?.(phase === 'preprocess' ? { phase, fraction: done / total } : { phase, done, total });
       },
       aborted: () => signal?.aborted ?? false,
     };
@@ -441,7 +437,6 @@ class Session {
     this.#model = undefined;
     this.#deviceLost = undefined;
     this.#gpuBytes = 0;
-    this.#texts.clear();
   }
 
   /**
@@ -681,27 +676,20 @@ class Session {
       if (typeof reports === 'string') throw invalid('expected a list of reports, found one string');
       const list = reports instanceof Blob ? await this.parseReports(reports) : Array.from(reports, (r) => (typeof r === 'string' ? { text: r } : r));
       if (list.length === 0) throw new CtmatchError('TEXT_INPUT', 'expected at least one report, found none', { detail: { count: 0 } });
-      const dim = model.dimLatent;
-      const vectors = new Float32Array(list.length * dim);
-      const rows = [];
-      for (const [i, report] of list.entries()) {
-        const text = reportText({ text: report.text }, 'full');
-        if (text.trim() === '') throw new CtmatchError('TEXT_INPUT', `report ${i + 1} is empty`, { detail: { index: i } });
-        let entry = this.#texts.get(text);
-        if (entry) this.#encoded.textsFromCache += 1;
-        else {
-          /** @type {RawText} */
-          const { vector, tokens, truncated } = await engine.encodeText(text, this.#control(either, undefined));
-          entry = { vector, tokens, truncated, sha256: await sha256(new TextEncoder().encode(text)) };
-          either?.throwIfAborted();
-          this.#encoded.texts += 1;
-          this.#texts.set(text, entry);
-        }
-        vectors.set(entry.vector, i * dim);
-        rows.push({ id: report.id ?? String(i + 1), tokens: entry.tokens, truncated: entry.truncated, textSha256: entry.sha256 });
-        onProgress?.({ phase: 'text', done: i + 1, total: list.length });
-      }
-      return { size: list.length, embeddingSpace: model.info.embeddingSpace, rows, vectors };
+      const texts = list.map(({ text: given }, index) => {
+        const text = reportText({ text: given }, 'full');
+        if (text.trim() === '') throw new CtmatchError('TEXT_INPUT', `report ${index + 1} is empty`, { detail: { index } });
+        return text;
+      });
+      /** @type {RawTexts} */
+      const { vectors, rows, encoded } = await engine.encodeTexts(texts, this.#control(either, onProgress));
+      either?.throwIfAborted();
+      this.#encoded.texts += encoded;
+      this.#encoded.textsFromCache += list.length - encoded;
+      return {
+        size: list.length, embeddingSpace: model.info.embeddingSpace, vectors,
+        rows: rows.map((row, i) => ({ id: list[i].id ?? String(i + 1), ...row })),
+      };
     }, signal);
   }
 

@@ -532,14 +532,20 @@ impl Engine {
         ]))
     }
 
-    /// Encodes a text at its own length.
-    #[wasm_bindgen(js_name = encodeText)]
-    pub async fn encode_text(&self, text: String, control: Control) -> JsResult<JsValue> {
-        let encoding = self.session()?.encode_text(&text, pace(&control)).await.map_err(thrown)?;
+    /// Encodes texts: `{ vectors, rows, encoded }` with the vectors row after row, and how many were not known already.
+    #[wasm_bindgen(js_name = encodeTexts)]
+    pub async fn encode_texts(&self, texts: Vec<String>, control: Control) -> JsResult<JsValue> {
+        let encoded = self.session()?.encode_texts(&texts, pace(&control)).await.map_err(thrown)?;
+        let vectors: Vec<f32> = encoded.iter().flat_map(|text| text.latent.as_slice()).copied().collect();
+        let rows = texts.iter().zip(&encoded).map(|(text, encoding)| {
+            let sha256 = weights::sha256_hex(text.as_bytes());
+            json!({ "tokens": encoding.tokens, "truncated": encoding.truncated, "textSha256": sha256 })
+        });
+        let fresh = encoded.iter().filter(|text| !text.cached).count();
         Ok(object(&[
-            ("vector", Float32Array::from(encoding.latent.as_slice()).into()),
-            ("tokens", (encoding.tokens as u32).into()),
-            ("truncated", encoding.truncated.into()),
+            ("vectors", Float32Array::from(vectors.as_slice()).into()),
+            ("rows", plain(&rows.collect::<Vec<_>>())),
+            ("encoded", (fresh as u32).into()),
         ]))
     }
 

@@ -129,11 +129,8 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
     }
     if let Some(path) = &arguments.reports {
         let texts = super::rank::texts(&files::read(path)?, arguments.view.into(), None)?;
-        let mut latents = Vec::new();
-        for text in &texts {
-            latents.push(pollster::block_on(session.encode_text(&text.text, model::pace(global)))?.latent);
-        }
-        output.latents("text_latents", &latents.iter().collect::<Vec<_>>());
+        let encoded = pollster::block_on(session.encode_texts(&texts, model::pace(global)))?;
+        output.latents("text_latents", &encoded.iter().map(|text| &text.latent).collect::<Vec<_>>());
     }
     if let Some(path) = &arguments.token_ids {
         tokens(&session, path, arguments, global, &mut output)?;

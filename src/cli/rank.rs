@@ -64,6 +64,12 @@ pub(crate) struct Text {
     pub(crate) text: String,
 }
 
+impl AsRef<str> for Text {
+    fn as_ref(&self) -> &str {
+        &self.text
+    }
+}
+
 /// The texts of a report file; reports without an id are numbered from 1.
 pub(crate) fn texts(bytes: &[u8], view: ReportView, meta: Option<&str>) -> Result<Vec<Text>> {
     let parsed = reports::parse_reports(bytes, Format::Auto)?;
@@ -80,10 +86,7 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
     let findings = volume::accept(&read, &arguments.accept)?;
     let session = model::open(&arguments.model, global)?;
     // The texts first: a folder without a text tower is refused before the long part.
-    let mut encoded = Vec::with_capacity(texts.len());
-    for text in &texts {
-        encoded.push(pollster::block_on(session.encode_text(&text.text, model::pace(global)))?);
-    }
+    let encoded = pollster::block_on(session.encode_texts(&texts, model::pace(global)))?;
     let image = pollster::block_on(session.encode_volume(&read, model::pace(global)))?;
     let latents: Vec<_> = encoded.iter().map(|text| text.latent.clone()).collect();
     let ranking = session.rank(&image.latent, &latents, arguments.top_k)?;

@@ -1,5 +1,7 @@
 //! The text tower: BERT, of which the last hidden state of `[CLS]` is projected into the shared space (CTCLIP.md 4 and 5).
 
+use super::MAX_TENSOR_BYTES;
+use super::chunks;
 use super::linear::Linear;
 use super::linear::Matrix;
 use super::linear::Norm;
@@ -12,6 +14,10 @@ use burn::tensor::Tensor;
 use burn::tensor::TensorData;
 use burn::tensor::activation::gelu;
 use burn::tensor::activation::softmax;
+use std::ops::Range;
+
+/// Tokens that go through the tower at once. More gain little and make the steps between which a call can stop long.
+const MAX_BATCH_TOKENS: usize = 2048;
 
 /// One post-norm encoder layer.
 #[derive(Debug)]
@@ -44,6 +50,16 @@ impl TextTower {
     /// Number of encoder layers.
     pub fn depth(&self) -> usize {
         self.layers.len()
+    }
+
+    /// Splits `count` sequences of `length` tokens into batches: at most 2048 tokens, and no intermediate result above half of
+    /// WebGPU's default binding.
+    pub fn batches(&self, count: usize, length: usize) -> impl Iterator<Item = Range<usize>> {
+        let c = &self.config;
+        // Channels per token of the largest one: the feed-forward layer, or the attention logits of all heads.
+        let widest = c.intermediate_size.max(c.hidden_size).max(c.num_attention_heads * length);
+        let item_bytes = (4 * widest * length).max(MAX_TENSOR_BYTES / MAX_BATCH_TOKENS * length);
+        chunks(count, item_bytes)
     }
 
     /// The embedding of a batch of equally long sequences.

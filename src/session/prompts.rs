@@ -17,6 +17,7 @@ use crate::weights::schema::Precision;
 use crate::weights::schema::Purpose;
 use std::io::Read;
 use std::io::Seek;
+use std::sync::Mutex;
 
 /// Weights that pass through memory at a time while a text tower is built: as in a folder.
 const PIECE_BYTES: usize = 32 << 20;
@@ -47,6 +48,7 @@ pub async fn bake<R: Read + Seek>(
         model: loader.finish()?,
         tokenizer: Some(tokenizer),
         prompts: None,
+        texts: Mutex::default(),
     };
     session.prompt_latents(&recipe.labels, &recipe.prompts, pace).await?.to_bytes()
 }
@@ -57,18 +59,18 @@ impl Session {
         &self,
         labels: &[String],
         pairs: &[PromptPair],
-        mut pace: impl AsyncFnMut(Progress) -> Result<()>,
+        pace: impl AsyncFnMut(Progress) -> Result<()>,
     ) -> Result<PromptLatents> {
+        let prompts: Vec<_> = labels.iter().flat_map(|label| pairs.iter().flat_map(|pair| pair.of(label))).collect();
+        let encoded = self.encode_texts(&prompts, pace).await?;
         let mut latents = PromptLatents::default();
-        for label in labels {
-            let (mut present, mut absent) = (Vec::new(), Vec::new());
-            for pair in pairs {
-                let [there, not_there] = pair.of(label);
-                present.push(self.encode_text(&there, &mut pace).await?.latent);
-                absent.push(self.encode_text(&not_there, &mut pace).await?.latent);
-            }
-            latents.present.push(ensemble(&present)?);
-            latents.absent.push(ensemble(&absent)?);
+        for of_label in encoded.chunks(2 * pairs.len().max(1)) {
+            let side = |first: usize| -> Result<_> {
+                let of_side: Vec<_> = of_label.iter().skip(first).step_by(2).map(|text| text.latent.clone()).collect();
+                ensemble(&of_side)
+            };
+            latents.present.push(side(0)?);
+            latents.absent.push(side(1)?);
         }
         Ok(latents)
     }

@@ -27,4 +27,5 @@ mod reports;
 mod speed;
 mod synthetic;
 mod synthetic_files;
+mod texts;
 mod tokenizer;
