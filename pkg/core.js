@@ -25,7 +25,8 @@ export { CtmatchError };
  *   limits: Record<string, number> }} DeviceFacts
  * @typedef {{ info: import('./index.js').ModelInfo, provenance: import('./index.js').Provenance, variant: string,
  *   gpuBytes: number, dimLatent: number, preprocess: object }} LoadedModel `provenance`: what is known without a volume
- * @typedef {{ vector: Float32Array<ArrayBuffer>, codes: Uint16Array<ArrayBuffer>, timingsMs: Record<string, number> }} RawImage
+ * @typedef {{ vector: Float32Array<ArrayBuffer>, codes: Uint16Array<ArrayBuffer>, classLogits?: Float32Array,
+ *   timingsMs: Record<string, number> }} RawImage
  * @typedef {{ vectors: Float32Array, rows: Omit<ReportSet['rows'][number], 'id'>[], encoded: number }} RawTexts
  * @typedef {{ rows: Omit<import('./index.js').Ranked, 'id'>[], tieTolerance: number }} RawRanking
  */
@@ -650,13 +651,13 @@ class Session {
       if (!(volume instanceof Volume) || !this.#volumes.has(volume)) throw invalid('expected an open volume of this session');
       const { engine, model } = this.#loaded();
       /** @type {RawImage} */
-      const { vector, codes, timingsMs } = await engine.encodeVolume(volume.raw, this.#control(either, onProgress), [...accept]);
+      const { vector, codes, classLogits, timingsMs } = await engine.encodeVolume(volume.raw, this.#control(either, onProgress), [...accept]);
       either?.throwIfAborted();
       this.#encoded.volumes += 1;
       this.#lastTimings = timingsMs;
       const accepted = volume.findings.map(({ code }) => code).filter((code) => accept.includes(code));
       return {
-        vector, codes, timingsMs,
+        vector, codes, classLogits, timingsMs,
         provenance: {
           ...model.provenance, selfTest: 'skipped', voxelSha256: volume.voxelSha256,
           preprocess: { ...model.preprocess, reading: volume.reading, accepted }, degraded: [...this.#degraded],
@@ -693,6 +694,28 @@ class Session {
     }, signal);
   }
 
+  /** The engine, when these are of its model's space. @param {ImageLatent} image @param {ReportSet} [reports] */
+  #engineFor(image, reports) {
+    const { engine, model: { info: { embeddingSpace: expected } } } = this.#loaded();
+    for (const found of [image.provenance.embeddingSpace, reports?.embeddingSpace ?? expected]) {
+      if (found !== expected) throw invalid(`embedding space: expected ${expected}, found ${found}`, { expected, found });
+    }
+    return engine;
+  }
+
+  /**
+   * @param {import('./index.js').Volume | ImageLatent} of
+   * @param {import('./index.js').ZeroShotOptions} [options]
+   * @returns {Promise<import('./index.js').ZeroShot>}
+   */
+  async zeroShot(of, { ask = [], prompts = [], accept, signal, onProgress } = {}) {
+    const image = of instanceof Volume ? await this.encodeVolume(of, { accept, signal, onProgress }) : /** @type {ImageLatent} */ (of);
+    return this.#queued(async (either) => ({
+      ...await this.#engineFor(image).zeroShot(image.vector, image.classLogits, [...ask], prompts, this.#control(either, onProgress)),
+      provenance: image.provenance,
+    }), signal);
+  }
+
   /**
    * @param {ImageLatent} image
    * @param {ReportSet} reports
@@ -701,11 +724,7 @@ class Session {
    */
   rank(image, reports, { topK, signal } = {}) {
     return this.#queued(async () => {
-      const { engine, model } = this.#loaded();
-      for (const found of [image.provenance.embeddingSpace, reports.embeddingSpace]) {
-        const expected = model.info.embeddingSpace;
-        if (found !== expected) throw invalid(`embedding space: expected ${expected}, found ${found}`, { expected, found });
-      }
+      const engine = this.#engineFor(image, reports);
       /** @type {RawRanking} */
       const { rows, tieTolerance } = engine.rank(image.vector, reports.vectors, topK);
       return {

@@ -14,6 +14,7 @@ mod preprocess;
 mod rank;
 mod torch_file;
 mod volume;
+mod zero_shot;
 
 use clap::Parser;
 use clap::Subcommand;
@@ -65,6 +66,8 @@ enum Command {
     Encode(encode::Arguments),
     /// Rank reports against a volume
     Rank(rank::Arguments),
+    /// Score a volume by the zero-shot labels and by yes/no questions
+    ZeroShot(zero_shot::Arguments),
     /// Write a checkpoint with computed numbers, for tests and demonstrations
     HashCheckpoint(hash_checkpoint::Arguments),
 }
@@ -79,6 +82,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Convert(command) => convert::run(command, global),
         Command::Encode(command) => encode::run(command, global),
         Command::Rank(command) => rank::run(command, global),
+        Command::ZeroShot(command) => zero_shot::run(command, global),
         Command::HashCheckpoint(command) => hash_checkpoint::run(command, global),
     };
     match done {

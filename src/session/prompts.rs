@@ -1,4 +1,4 @@
-//! The latents of zero-shot prompts: made once by `convert`, stored beside the weights.
+//! The latents of zero-shot prompts: made once by `convert`, stored beside the weights, or made anew for questions.
 
 use super::Progress;
 use super::Session;
@@ -7,8 +7,10 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::model::convert::convert;
 use crate::model::load::Loader;
+use crate::rank::zero_shot::Classifier;
 use crate::rank::zero_shot::PromptLatents;
 use crate::rank::zero_shot::ensemble;
+use crate::rank::zero_shot::question::Question;
 use crate::text::Tokenizer;
 use crate::weights::checkpoint::Checkpoint;
 use crate::weights::recipe::PromptPair;
@@ -54,6 +56,52 @@ pub async fn bake<R: Read + Seek>(
 }
 
 impl Session {
+    /// Prepares to score volumes by the labels of the recipe and by yes/no questions. With `prompts`, those take the place of the
+    /// recipe's. The text tower runs only for them and for questions that mean none of the labels.
+    ///
+    /// # Errors
+    /// [`Error::Purpose`] in a folder without prompts, and without a text tower where one is needed; [`Error::TextInput`] for a
+    /// question that is not understood; [`Error::InvalidArgument`] for a prompt without `{}`; as [`Session::encode_texts`].
+    pub async fn zero_shot<T: AsRef<str>>(
+        &self,
+        questions: &[T],
+        prompts: &[PromptPair],
+        mut pace: impl AsyncFnMut(Progress) -> Result<()>,
+    ) -> Result<Classifier> {
+        let purpose = self.manifest.purpose;
+        if !purpose.holds_prompts() {
+            return Err(self.lacks("the zero-shot prompts", "match or zero-shot"));
+        }
+        let (Some(stored), Some(recipe)) = (&self.prompts, &self.manifest.recipes.zero_shot) else {
+            return Err(Error::Manifest(
+                "this needs recipes.zeroShot, found none: convert the checkpoint again".into(),
+            ));
+        };
+        prompts.iter().try_for_each(PromptPair::check)?;
+        let mut recipe = recipe.clone();
+        let mut latents = stored.clone();
+        let parsed = questions.iter().map(|question| Question::parse(question.as_ref(), &recipe.labels));
+        let questions = parsed.collect::<Result<Vec<_>>>()?;
+        if !prompts.is_empty() {
+            recipe.prompts = prompts.to_vec();
+            latents = self.prompt_latents(&recipe.labels, prompts, &mut pace).await?;
+        }
+        let free: Vec<_> = questions.iter().filter(|q| q.label.is_none()).map(|q| q.finding.clone()).collect();
+        let mut question_latents = PromptLatents::default();
+        if !free.is_empty() {
+            question_latents = self.prompt_latents(&free, &recipe.prompts, &mut pace).await?;
+        }
+        for (i, question) in questions.iter().enumerate() {
+            // The latents of the free questions are there already, in their order.
+            if let Some(label) = recipe.labels.iter().position(|label| Some(label) == question.label.as_ref()) {
+                question_latents.present.insert(i, latents.present[label].clone());
+                question_latents.absent.insert(i, latents.absent[label].clone());
+            }
+        }
+        let temperature = f64::from(self.manifest.similarity.temperature);
+        Ok(Classifier { recipe, latents, questions, question_latents, temperature })
+    }
+
     /// Latents of every label in every pair of prompts, one pair of latents per label.
     async fn prompt_latents(
         &self,

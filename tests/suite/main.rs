@@ -29,3 +29,4 @@ mod synthetic;
 mod synthetic_files;
 mod texts;
 mod tokenizer;
+mod zero_shot;

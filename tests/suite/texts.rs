@@ -77,10 +77,10 @@ fn equal_texts_are_encoded_once() {
 }
 
 #[test]
-fn a_batch_has_at_most_2048_tokens() {
+fn a_batch_has_at_most_512_tokens() {
     let session = session(&Device::cpu());
     let longest = session.manifest().text.max_position_embeddings;
-    let texts: Vec<_> = (0..2 * 2048 / longest + 1).map(|i| format!("{i} {}", "nodule ".repeat(longest))).collect();
+    let texts: Vec<_> = (0..2 * 512 / longest + 1).map(|i| format!("{i} {}", "nodule ".repeat(longest))).collect();
     let (encodings, layers) = encode(&session, &texts);
     assert!(encodings.iter().all(|text| text.tokens == longest && text.truncated && !text.cached));
     assert_eq!(layers, 3 * DEPTH, "two full batches and one text");
