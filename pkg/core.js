@@ -4,7 +4,7 @@
 import init, { Cleaner, Engine, VolumeReader, parseReports, privacyNotices, readPair, reportText, textHints, version } from './wasm/ctmatch.js';
 import { ASYNC_DISPOSE, CtmatchError } from './error.js';
 import { findAdapter, gpuMissing, REASONS, wasmBlocked } from './probe.js';
-import { ModelCache, modelFiles, parseManifest, request, resolved, sha256 } from './weights.js';
+import { ModelCache, modelFiles, parseManifest, request, resolved } from './weights.js';
 
 export { exportLatents, importLatents } from './latents.js';
 export { probe } from './probe.js';
@@ -28,8 +28,9 @@ export { CtmatchError };
  *   limits: Record<string, number> }} DeviceFacts
  * @typedef {{ info: import('./index.js').ModelInfo, provenance: import('./index.js').Provenance, variant: string,
  *   selfTest: import('./index.js').SelfTest | null, gpuBytes: number, dimLatent: number, preprocess: object }} LoadedModel `provenance`: what is known without a volume
- * @typedef {{ vector: Float32Array<ArrayBuffer>, codes: Uint16Array<ArrayBuffer>, timingsMs: Record<string, number> }} RawImage
- * @typedef {{ vector: Float32Array, tokens: number, truncated: boolean }} RawText
+ * @typedef {{ vector: Float32Array<ArrayBuffer>, codes: Uint16Array<ArrayBuffer>, classLogits?: Float32Array,
+ *   timingsMs: Record<string, number> }} RawImage
+ * @typedef {{ vectors: Float32Array, rows: Omit<ReportSet['rows'][number], 'id'>[], encoded: number }} RawTexts
  * @typedef {{ rows: Omit<import('./index.js').Ranked, 'id'>[], tieTolerance: number }} RawRanking
  */
 
@@ -281,8 +282,6 @@ class Session {
   /** @type {LoadedModel | undefined} */
   #model;
   #gpuBytes = 0;
-  /** @type {Map<string, { vector: Float32Array, tokens: number, truncated: boolean, sha256: string }>} */
-  #texts = new Map();
   /** @type {Set<Volume>} */
   #volumes = new Set();
   #encoded = { volumes: 0, texts: 0, textsFromCache: 0 };
@@ -313,7 +312,6 @@ class Session {
     this.#cache = new ModelCache(options.cache ?? 'opfs', (note) => {
       if (!this.#degraded.includes(note)) this.#degraded.push(note);
     });
-    if (!globalThis.crypto?.subtle) this.#degraded.push('insecure context: report texts are not hashed');
     listenForTraps(this.#onTrap);
   }
 
@@ -429,10 +427,9 @@ class Session {
    */
   #control(signal, onProgress) {
     return {
-      /** @param {string} phase @param {number} done @param {number} total */
+      /** @param {'preprocess' | 'encode' | 'text'} phase @param {number} done @param {number} total */
       progress(phase, done, total) {
-        if (phase === 'compile' || phase === 'encode') onProgress?.({ phase, done, total });
-        else if (phase === 'preprocess' || phase === 'upload') onProgress?.({ phase, fraction: total ? done / total : 0 });
+        onProgress?.(phase === 'preprocess' ? { phase, fraction: done / total } : { phase, done, total });
       },
       aborted: () => signal?.aborted ?? false,
     };
@@ -462,7 +459,6 @@ class Session {
     this.#model = undefined;
     this.#deviceLost = undefined;
     this.#gpuBytes = 0;
-    this.#texts.clear();
   }
 
   /**
@@ -683,13 +679,13 @@ class Session {
       if (!(volume instanceof Volume) || !this.#volumes.has(volume)) throw invalid('expected an open volume of this session');
       const { engine, model } = this.#loaded();
       /** @type {RawImage} */
-      const { vector, codes, timingsMs } = await engine.encodeVolume(volume.raw, this.#control(either, onProgress), [...accept]);
+      const { vector, codes, classLogits, timingsMs } = await engine.encodeVolume(volume.raw, this.#control(either, onProgress), [...accept]);
       either?.throwIfAborted();
       this.#encoded.volumes += 1;
       this.#lastTimings = timingsMs;
       const accepted = volume.findings.map(({ code }) => code).filter((code) => accept.includes(code));
       return {
-        vector, codes, timingsMs,
+        vector, codes, classLogits, timingsMs,
         provenance: {
           ...model.provenance, selfTest: model.selfTest ? 'passed' : 'skipped', voxelSha256: volume.voxelSha256,
           preprocess: { ...model.preprocess, reading: volume.reading, accepted }, degraded: [...this.#degraded],
@@ -709,28 +705,43 @@ class Session {
       if (typeof reports === 'string') throw invalid('expected a list of reports, found one string');
       const list = reports instanceof Blob ? await this.parseReports(reports) : Array.from(reports, (r) => (typeof r === 'string' ? { text: r } : r));
       if (list.length === 0) throw new CtmatchError('TEXT_INPUT', 'expected at least one report, found none', { detail: { count: 0 } });
-      const dim = model.dimLatent;
-      const vectors = new Float32Array(list.length * dim);
-      const rows = [];
-      for (const [i, report] of list.entries()) {
-        const text = reportText({ text: report.text }, 'full');
-        if (text.trim() === '') throw new CtmatchError('TEXT_INPUT', `report ${i + 1} is empty`, { detail: { index: i } });
-        let entry = this.#texts.get(text);
-        if (entry) this.#encoded.textsFromCache += 1;
-        else {
-          /** @type {RawText} */
-          const { vector, tokens, truncated } = await engine.encodeText(text, this.#control(either, undefined));
-          entry = { vector, tokens, truncated, sha256: await sha256(new TextEncoder().encode(text)) };
-          either?.throwIfAborted();
-          this.#encoded.texts += 1;
-          this.#texts.set(text, entry);
-        }
-        vectors.set(entry.vector, i * dim);
-        rows.push({ id: report.id ?? String(i + 1), tokens: entry.tokens, truncated: entry.truncated, textSha256: entry.sha256 });
-        onProgress?.({ phase: 'text', done: i + 1, total: list.length });
-      }
-      return { size: list.length, embeddingSpace: model.info.embeddingSpace, rows, vectors };
+      const texts = list.map(({ text: given }, index) => {
+        const text = reportText({ text: given }, 'full');
+        if (text.trim() === '') throw new CtmatchError('TEXT_INPUT', `report ${index + 1} is empty`, { detail: { index } });
+        return text;
+      });
+      /** @type {RawTexts} */
+      const { vectors, rows, encoded } = await engine.encodeTexts(texts, this.#control(either, onProgress));
+      either?.throwIfAborted();
+      this.#encoded.texts += encoded;
+      this.#encoded.textsFromCache += list.length - encoded;
+      return {
+        size: list.length, embeddingSpace: model.info.embeddingSpace, vectors,
+        rows: rows.map((row, i) => ({ id: list[i].id ?? String(i + 1), ...row })),
+      };
     }, signal);
+  }
+
+  /** The engine, when these are of its model's space. @param {ImageLatent} image @param {ReportSet} [reports] */
+  #engineFor(image, reports) {
+    const { engine, model: { info: { embeddingSpace: expected } } } = this.#loaded();
+    for (const found of [image.provenance.embeddingSpace, reports?.embeddingSpace ?? expected]) {
+      if (found !== expected) throw invalid(`embedding space: expected ${expected}, found ${found}`, { expected, found });
+    }
+    return engine;
+  }
+
+  /**
+   * @param {import('./index.js').Volume | ImageLatent} of
+   * @param {import('./index.js').ZeroShotOptions} [options]
+   * @returns {Promise<import('./index.js').ZeroShot>}
+   */
+  async zeroShot(of, { ask = [], prompts = [], accept, signal, onProgress } = {}) {
+    const image = of instanceof Volume ? await this.encodeVolume(of, { accept, signal, onProgress }) : /** @type {ImageLatent} */ (of);
+    return this.#queued(async (either) => ({
+      ...await this.#engineFor(image).zeroShot(image.vector, image.classLogits, [...ask], prompts, this.#control(either, onProgress)),
+      provenance: image.provenance,
+    }), signal);
   }
 
   /**
@@ -741,11 +752,7 @@ class Session {
    */
   rank(image, reports, { topK, signal } = {}) {
     return this.#queued(async () => {
-      const { engine, model } = this.#loaded();
-      for (const found of [image.provenance.embeddingSpace, reports.embeddingSpace]) {
-        const expected = model.info.embeddingSpace;
-        if (found !== expected) throw invalid(`embedding space: expected ${expected}, found ${found}`, { expected, found });
-      }
+      const engine = this.#engineFor(image, reports);
       /** @type {RawRanking} */
       const { rows, tieTolerance } = engine.rank(image.vector, reports.vectors, topK);
       return {

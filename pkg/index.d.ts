@@ -173,6 +173,8 @@ export interface ImageLatent {
   readonly vector: Float32Array;
   /** codebook index per token; all maps and scores can be recomputed from it */
   readonly codes: Uint16Array;
+  /** of a model with a classifier (ClassFine): `zeroShot` makes `classes` of them */
+  readonly classLogits?: Float32Array;
   readonly provenance: Provenance; readonly timingsMs: Readonly<Record<string, number>>;
 }
 export interface Report { id?: string; text: string; label?: string }
@@ -192,6 +194,34 @@ export interface Ranked {
 }
 export interface Ranking {
   readonly rows: readonly Ranked[]; readonly tieTolerance: number; readonly provenance: Provenance;
+}
+/** Two statements about a finding, for which {} stands. */
+export interface PromptPair { present: string; absent: string }
+export interface ZeroShotRow {
+  finding: string; cosPresent: number; cosAbsent: number;
+  /** exp(temperature) x (cosPresent - cosAbsent) */
+  logit: number;
+  /** softmax over both statements, the share of 'present'; no probability of disease, and no threshold is known */
+  score: number;
+}
+/** `label`: the question means this one; without it the prompts were made from the words of the question. */
+export interface ZeroShotAnswer extends ZeroShotRow { question: string; label?: string }
+export interface ZeroShot {
+  /** the 18 labels in the published order */
+  readonly rows: readonly ZeroShotRow[];
+  readonly answers: readonly ZeroShotAnswer[];
+  /** outputs of the classifier of a fine-tuned model; `score` is the sigmoid */
+  readonly classes?: readonly { finding: string; logit: number; score: number }[];
+  readonly prompts: readonly PromptPair[]; readonly ensemble: 'normalized-mean'; readonly score: 'softmax-pair';
+  readonly provenance: Provenance;
+}
+export interface ZeroShotOptions extends CallOptions {
+  /** Yes/no questions in English, as 'Is there a lung nodule?'. Other than about the labels they need `capabilities.reports`. */
+  ask?: Iterable<string>;
+  /** instead of the published prompts, averaged; needs `capabilities.reports` */
+  prompts?: readonly PromptPair[];
+  /** for a volume, as in `encodeVolume` */
+  accept?: readonly string[];
 }
 /** A call for what is false here is MODEL_PURPOSE. */
 export interface Capabilities { images: boolean; reports: boolean; zeroShot: boolean }
@@ -234,6 +264,8 @@ export interface Session extends AsyncDisposable {
   /** A text is encoded once per loaded model, however often it is given. */
   encodeReports(r: Iterable<string | Report> | Blob, o?: CallOptions): Promise<ReportSet>;
   rank(v: ImageLatent, r: ReportSet, o?: { topK?: number; signal?: AbortSignal }): Promise<Ranking>;
+  /** Compares an image with "X is present." and "X is not present." for every label and question. */
+  zeroShot(v: Volume | ImageLatent, o?: ZeroShotOptions): Promise<ZeroShot>;
   /** Removes all cached files of this origin, of other sessions too; a loaded model stays usable. */
   clearCache(): Promise<void>;
   /** text to paste into a bug report; no file name, header or report text */

@@ -273,6 +273,12 @@ class Session {
     return this.#channel.call('rank', [image, reports, { topK }], { signal });
   }
 
+  /** @type {import('./index.js').Session['zeroShot']} */
+  async zeroShot(of, { ask = [], accept = [], prompts, signal, onProgress } = {}) {
+    const from = of instanceof Volume ? Volume.key(of, this.#channel) : of;
+    return this.#channel.call('zeroShot', [from, { ask: [...ask], accept: [...accept], prompts }], { signal, onProgress });
+  }
+
   /** @type {import('./index.js').Session['clearCache']} */
   async clearCache() {
     await this.#channel.call('clearCache', []);

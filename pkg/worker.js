@@ -99,6 +99,9 @@ const methods = {
   async rank(call, image, reports, options) {
     return { value: await opened().rank(image, reports, { ...options, signal: call.signal }) };
   },
+  async zeroShot(call, from, options) {
+    return { value: await opened().zeroShot(typeof from === 'number' ? volume(from) : from, { ...options, ...call }) };
+  },
   async clearCache() {
     await opened().clearCache();
     return {};

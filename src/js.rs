@@ -24,6 +24,7 @@ use crate::volume::clean;
 use crate::volume::privacy;
 use crate::volume::privacy::Identifier;
 use crate::weights;
+use crate::weights::recipe::PromptPair;
 use gloo::timers::future::TimeoutFuture;
 use js_sys::Float32Array;
 use js_sys::Int16Array;
@@ -531,18 +532,28 @@ impl Engine {
         Ok(object(&[
             ("vector", Float32Array::from(encoding.latent.as_slice()).into()),
             ("codes", Uint16Array::from(encoding.codes.as_slice()).into()),
+            (
+                "classLogits",
+                encoding.class_logits.map_or(JsValue::UNDEFINED, |l| Float32Array::from(l.as_slice()).into()),
+            ),
             ("timingsMs", object(&[("total", (js_sys::Date::now() - started).into())])),
         ]))
     }
 
-    /// Encodes a text at its own length.
-    #[wasm_bindgen(js_name = encodeText)]
-    pub async fn encode_text(&self, text: String, control: Control) -> JsResult<JsValue> {
-        let encoding = self.session()?.encode_text(&text, pace(&control)).await.map_err(thrown)?;
+    /// Encodes texts: `{ vectors, rows, encoded }` with the vectors row after row, and how many were not known already.
+    #[wasm_bindgen(js_name = encodeTexts)]
+    pub async fn encode_texts(&self, texts: Vec<String>, control: Control) -> JsResult<JsValue> {
+        let encoded = self.session()?.encode_texts(&texts, pace(&control)).await.map_err(thrown)?;
+        let vectors: Vec<f32> = encoded.iter().flat_map(|text| text.latent.as_slice()).copied().collect();
+        let rows = texts.iter().zip(&encoded).map(|(text, encoding)| {
+            let sha256 = weights::sha256_hex(text.as_bytes());
+            json!({ "tokens": encoding.tokens, "truncated": encoding.truncated, "textSha256": sha256 })
+        });
+        let fresh = encoded.iter().filter(|text| !text.cached).count();
         Ok(object(&[
-            ("vector", Float32Array::from(encoding.latent.as_slice()).into()),
-            ("tokens", (encoding.tokens as u32).into()),
-            ("truncated", encoding.truncated.into()),
+            ("vectors", Float32Array::from(vectors.as_slice()).into()),
+            ("rows", plain(&rows.collect::<Vec<_>>())),
+            ("encoded", (fresh as u32).into()),
         ]))
     }
 
@@ -557,6 +568,23 @@ impl Engine {
         let texts: Result<Vec<_>, _> = texts.chunks_exact(length).map(|row| Latent::new(row.to_vec())).collect();
         let ranking = session.rank(&image, &texts.map_err(thrown)?, top_k).map_err(thrown)?;
         Ok(plain(&ranking))
+    }
+
+    /// Scores an image by the zero-shot labels and by yes/no questions; `prompts` is a list of `{ present, absent }`.
+    #[wasm_bindgen(js_name = zeroShot)]
+    pub async fn zero_shot(
+        &self,
+        image: Vec<f32>,
+        class_logits: Option<Vec<f32>>,
+        ask: Vec<String>,
+        prompts: JsValue,
+        control: Control,
+    ) -> JsResult<JsValue> {
+        let prompts: Vec<PromptPair> =
+            serde_wasm_bindgen::from_value(prompts).map_err(|e| thrown(Error::InvalidArgument(e.to_string())))?;
+        let image = Latent::new(image).map_err(thrown)?;
+        let classifier = self.session()?.zero_shot(&ask, &prompts, pace(&control)).await.map_err(thrown)?;
+        classifier.score(&image, class_logits.as_deref()).map(|scored| plain(&scored)).map_err(thrown)
     }
 
     /// Gives the GPU device back.

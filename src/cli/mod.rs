@@ -22,6 +22,7 @@ mod texts;
 mod torch_file;
 mod volume;
 mod write_phantoms;
+mod zero_shot;
 
 use clap::Parser;
 use clap::Subcommand;
@@ -98,6 +99,8 @@ enum Command {
     BuildItems(build_items::Arguments),
     /// Judge a model: multiple choice, retrieval, zero-shot, with intervals
     Evaluate(evaluate::Arguments),
+    /// Score a volume by the zero-shot labels and by yes/no questions
+    ZeroShot(zero_shot::Arguments),
     /// Write a checkpoint with computed numbers, for tests and demonstrations
     HashCheckpoint(hash_checkpoint::Arguments),
 }
@@ -117,6 +120,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Search(command) => search::run(command, global),
         Command::BuildItems(command) => build_items::run(command, global),
         Command::Evaluate(command) => evaluate::run(command, global),
+        Command::ZeroShot(command) => zero_shot::run(command, global),
         Command::HashCheckpoint(command) => hash_checkpoint::run(command, global),
     };
     match done {

@@ -6,7 +6,6 @@ use anyhow::Result;
 use ctmatch::rank;
 use ctmatch::rank::Latent;
 use ctmatch::session::Session;
-use ctmatch::session::TextEncoding;
 use ctmatch::text::reports;
 use ctmatch::text::reports::Format;
 use ctmatch::text::reports::Report;
@@ -14,7 +13,6 @@ use ctmatch::text::reports::ReportView;
 use ctmatch::text::sentences::sentences;
 use ctmatch::weights;
 use serde::Serialize;
-use std::collections::HashMap;
 use std::collections::HashSet;
 
 /// Which part of a report is compared, and how.
@@ -102,40 +100,27 @@ pub(crate) struct Encoded {
     pub(crate) truncated: bool,
 }
 
-/// Encodes texts; equal texts, and equal sentences, once.
+/// Encodes texts, each sentence by itself where the view says so.
 pub(crate) fn encode(session: &Session, view: View, texts: &[&str], global: &Global) -> Result<Vec<Encoded>> {
-    let parts_of = |text: &str| -> Vec<String> {
+    let parts_of = |text: &&str| -> Vec<String> {
         match view {
             View::Sentences => sentences(text).into_iter().map(|range| text[range].to_owned()).collect(),
-            _ => vec![text.to_owned()],
+            _ => vec![(*text).to_owned()],
         }
     };
-    let parts: Vec<Vec<String>> = texts.iter().map(|text| parts_of(text)).collect();
-    let mut known: HashMap<&str, usize> = HashMap::new();
-    let mut distinct = Vec::new();
-    for part in parts.iter().flatten() {
-        known.entry(part).or_insert_with(|| {
-            distinct.push(part.as_str());
-            distinct.len() - 1
-        });
-    }
-    let encoded = encode_distinct(session, &distinct, global)?;
+    let parts: Vec<Vec<String>> = texts.iter().map(parts_of).collect();
+    let encoded = pollster::block_on(session.encode_texts(&parts.concat(), model::pace(global)))?;
+    let mut rest = &encoded[..];
     let combined = parts.iter().map(|parts| {
-        let parts: Vec<&TextEncoding> = parts.iter().map(|part| &encoded[known[part.as_str()]]).collect();
-        let latent = match parts[..] {
-            [one] => one.latent.clone(),
-            _ => rank::mean(&parts.iter().map(|part| part.latent.clone()).collect::<Vec<_>>())?,
-        };
-        let tokens = parts.iter().map(|part| part.tokens).sum();
-        Ok(Encoded { latent, tokens, truncated: parts.iter().any(|part| part.truncated) })
+        let (own, others) = rest.split_at(parts.len());
+        rest = others;
+        Ok(Encoded {
+            latent: rank::mean(&own.iter().map(|part| part.latent.clone()).collect::<Vec<_>>())?,
+            tokens: own.iter().map(|part| part.tokens).sum(),
+            truncated: own.iter().any(|part| part.truncated),
+        })
     });
     combined.collect()
-}
-
-/// The one place where the command encodes texts.
-fn encode_distinct(session: &Session, texts: &[&str], global: &Global) -> Result<Vec<TextEncoding>> {
-    let encode = |text: &&str| Ok(pollster::block_on(session.encode_text(text, model::pace(global)))?);
-    texts.iter().map(encode).collect()
 }
 
 /// Something about the texts that a person should know.

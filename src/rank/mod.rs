@@ -83,11 +83,15 @@ pub fn cosine(a: &Latent, b: &Latent) -> Result<f64> {
     Ok(dot(&a.0, &b.0))
 }
 
-/// The mean of latents, scaled back to length 1: one latent for a bag of sentences.
+/// The mean of latents, scaled back to length 1: one latent for a bag of sentences, or for prompts that say the same. One latent
+/// stays as it is.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] when there is no latent or their lengths differ; [`Error::BadResult`] when they cancel out.
 pub fn mean(latents: &[Latent]) -> Result<Latent> {
+    if let [one] = latents {
+        return Ok(one.clone());
+    }
     let length = latents.first().ok_or_else(|| Error::InvalidArgument("there is no latent to average".into()))?.0.len();
     let mut sums = vec![0f64; length];
     for latent in latents {
@@ -104,7 +108,8 @@ pub fn mean(latents: &[Latent]) -> Result<Latent> {
 fn unit<T: Into<f64>>(values: Vec<T>) -> Result<Vec<f32>> {
     let values: Vec<f64> = values.into_iter().map(Into::into).collect();
     let length = values.iter().map(|value| value * value).sum::<f64>().sqrt();
-    if length == 0.0 || !length.is_finite() {
+    // Opposite latents leave rounding errors, whose direction means nothing.
+    if length < 1e-6 || !length.is_finite() {
         return Err(Error::BadResult("a latent is zero or not finite".into()));
     }
     Ok(values.into_iter().map(|value| (value / length) as f32).collect())

@@ -4,6 +4,7 @@
 
 mod prompts;
 mod self_test;
+mod texts;
 
 pub use prompts::bake;
 pub use self_test::SelfTest;
@@ -36,6 +37,8 @@ use burn::tensor::Tensor;
 use burn::tensor::TensorData;
 use burn::tensor::Transaction;
 use serde::Serialize;
+use std::sync::Mutex;
+use texts::TextCache;
 
 /// What a call is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +101,8 @@ pub struct TextEncoding {
     pub tokens: usize,
     /// whether the end of the text was cut off
     pub truncated: bool,
+    /// whether the latent was there already: from an earlier call, or from an equal text before it in the list
+    pub cached: bool,
 }
 
 /// A named intermediate result read back from the device.
@@ -205,6 +210,7 @@ impl SessionBuilder {
             model,
             tokenizer: self.tokenizer,
             prompts: self.prompts,
+            texts: Mutex::default(),
         };
         Ok(session)
     }
@@ -220,6 +226,7 @@ pub struct Session {
     model: Model,
     tokenizer: Option<Tokenizer>,
     prompts: Option<PromptLatents>,
+    texts: Mutex<TextCache>,
 }
 
 /// What a result was made with.
@@ -468,18 +475,6 @@ impl Session {
     pub fn tokenize(&self, text: &str) -> Result<TokenIds> {
         let tokenizer = self.tokenizer.as_ref().ok_or_else(|| self.lacks_text_tower())?;
         tokenizer.encode(text)
-    }
-
-    /// Encodes a text at its own length: padding would not change the result (CTCLIP.md 5).
-    ///
-    /// # Errors
-    /// [`Error::TextInput`], [`Error::BadResult`], errors of the device, and whatever `pace` returns.
-    pub async fn encode_text(&self, text: &str, pace: impl AsyncFnMut(Progress) -> Result<()>) -> Result<TextEncoding> {
-        let tokens = self.tokenize(text)?;
-        let length = tokens.ids.len();
-        let mut stages = Stages::off();
-        let mut latents = self.encode_ids(&tokens.ids, None, length, &mut stages, pace).await?;
-        Ok(TextEncoding { latent: latents.remove(0), tokens: length, truncated: tokens.truncated })
     }
 
     /// Encodes a batch of equally long token sequences and returns every intermediate result.

@@ -8,17 +8,13 @@ use super::Progress;
 use super::Session;
 use super::float_rows;
 use super::int_rows;
-use crate::device::Device;
 use crate::error::Error;
 use crate::error::Result;
-use crate::model::convert::convert;
-use crate::model::load::Loader;
 use crate::model::stages::Stages;
 use crate::rank::Latent;
 use crate::weights::checkpoint::Checkpoint;
 use crate::weights::schema::KnownAnswers;
 use crate::weights::schema::Manifest;
-use crate::weights::schema::Precision;
 use crate::weights::schema::Purpose;
 use burn::tensor::Tensor;
 use burn::tensor::Transaction;
@@ -107,18 +103,11 @@ pub async fn known_answers<R: Read + Seek>(
     manifest: &Manifest,
     preset: &str,
 ) -> Result<KnownAnswers> {
-    const PIECE_BYTES: usize = 32 << 20;
     let mut answers = KnownAnswers::default();
     let sides =
         [(Purpose::Images, manifest.purpose.encodes_images()), (Purpose::Reports, manifest.purpose.encodes_texts())];
     for (purpose, _) in sides.into_iter().filter(|(_, wanted)| *wanted) {
-        let device = Device::cpu();
-        let manifest = Manifest { purpose, ..manifest.clone() };
-        let mut loader = Loader::unlisted(&manifest, &Precision::preset(preset)?, &device)?;
-        let variant = convert(checkpoint, &manifest, preset, PIECE_BYTES, |_, bytes| loader.upload(bytes), |_, _| {})?;
-        let model = loader.finish()?;
-        let name = preset.into();
-        let session = Session { device, manifest, variant_name: name, variant, model, tokenizer: None, prompts: None };
+        let session = Session::of_checkpoint(checkpoint, manifest, purpose, preset, None)?;
         let found = session.answers(super::unwatched).await?;
         answers = if purpose == Purpose::Images { found } else { KnownAnswers { text: found.text, ..answers } };
     }

@@ -1,10 +1,12 @@
-// Writes what the native command makes of the sample on the CPU: the reference of the browser's latents.
+// Writes what the native command makes of the sample on the CPU, the reference of the browser's numbers, and the bundled model
+// converted for zero-shot.
 // Usage: CTMATCH=path/to/ctmatch node expected.mjs
 
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { repository } from './harness.mjs';
 
 const ctmatch = process.env.CTMATCH;
@@ -12,7 +14,9 @@ if (!ctmatch) throw new Error('CTMATCH must name the native command');
 
 const folder = mkdtempSync(join(tmpdir(), 'ctmatch-'));
 const sample = (name) => join(repository, 'www/sample', name);
-const common = ['--model', join(repository, 'www/model'), '--volume', sample('chest.nii.gz'), '--reports', sample('reports.json'), '--device', 'cpu', '--quiet'];
+const model = join(repository, 'www/model');
+const common = ['--model', model, '--volume', sample('chest.nii.gz'), '--device', 'cpu', '--quiet'];
+const reports = ['--reports', sample('reports.json')];
 const run = (...args) => execFileSync(ctmatch, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] });
 
 /** The f32 tensors of a safetensors file, as rows. @param {string} path */
@@ -27,11 +31,19 @@ function tensors(path) {
 }
 
 try {
-  run('encode', ...common, '--out', join(folder, 'latents.safetensors'));
+  run('encode', ...common, ...reports, '--out', join(folder, 'latents.safetensors'));
   const { image_latents, text_latents } = tensors(join(folder, 'latents.safetensors'));
-  const ranking = JSON.parse(run('rank', ...common, '--json'));
-  mkdirSync(new URL('./expected/', import.meta.url), { recursive: true });
-  const expected = { image: image_latents[0], texts: text_latents, order: ranking.rows.map(({ index }) => index) };
+  const ranking = JSON.parse(run('rank', ...common, ...reports, '--json'));
+  const { rows: zeroShot } = JSON.parse(run('zero-shot', ...common, '--json'));
+  const out = new URL('./expected/', import.meta.url);
+  rmSync(out, { recursive: true, force: true });
+  mkdirSync(out);
+  const checkpoint = join(folder, 'hash.safetensors');
+  const config = ['--config', join(model, 'config.json')];
+  run('hash-checkpoint', ...config, '--out', checkpoint, '--quiet');
+  run('convert', checkpoint, ...config, '--tokenizer', join(model, 'tokenizer.json'), '--untrained', '--for', 'zero-shot',
+    '--out', fileURLToPath(new URL('zero-shot', out)), '--quiet');
+  const expected = { image: image_latents[0], texts: text_latents, order: ranking.rows.map(({ index }) => index), zeroShot };
   writeFileSync(new URL('./expected/sample.json', import.meta.url), JSON.stringify(expected));
 } finally {
   rmSync(folder, { recursive: true });

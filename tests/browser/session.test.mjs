@@ -25,11 +25,12 @@ const encodeAndRank = async () => {
   const image = await session.encodeVolume(volume, { accept });
   const set = await session.encodeReports(reports);
   const ranking = await session.rank(image, set);
+  const { rows: zeroShot, answers } = await session.zeroShot(image, { ask: ['Does this image contain a lung nodule?', 'Is there a mild cyst?'] });
   const dim = image.vector.length;
   return {
     image: [...image.vector], order: ranking.rows.map((row) => row.index), provenance: ranking.provenance,
     texts: reports.map((_, i) => [...set.vectors.subarray(i * dim, (i + 1) * dim)]), rows: ranking.rows, set: set.rows,
-    timingsMs: image.timingsMs, codes: image.codes.length, info: session.info, box: await volume.modelBox(),
+    timingsMs: image.timingsMs, codes: image.codes.length, info: session.info, zeroShot, answers, box: await volume.modelBox(),
   };
 };
 
@@ -50,6 +51,13 @@ test('latents and order equal the native command; the worker and the calling thr
   assert.ok([0, 1, 2].every((axis) => worker.box.min[axis] < 0 && worker.box.max[axis] > 35), JSON.stringify(worker.box));
   assert.match(worker.provenance.voxelSha256, /^[0-9a-f]{64}$/);
   for (const row of worker.set) assert.match(row.textSha256, /^[0-9a-f]{64}$/);
+
+  assert.deepEqual(worker.info.model.capabilities, { images: true, reports: true, zeroShot: true });
+  assert.deepEqual(worker.zeroShot.map((row) => row.finding), expected.zeroShot.map((row) => row.finding));
+  for (const [i, { score }] of expected.zeroShot.entries()) assert.ok(Math.abs(worker.zeroShot[i].score - score) < 1e-3, `${i}`);
+  const [nodule, cyst] = worker.answers;
+  assert.deepEqual({ ...nodule, ...worker.zeroShot[9] }, nodule);
+  assert.deepEqual([nodule.label, cyst.label, cyst.finding], ['Lung nodule', undefined, 'Mild cyst']);
 
   // Texts are encoded once: a second set of the same texts is all cache.
   const again = await attempt(page, async () => {
@@ -117,6 +125,41 @@ test('abort rejects with the reason within 500 ms in every phase, and the sessio
   }
   assert.equal(measured.ranked, 2);
   await finish();
+});
+
+test('a model without a text tower scores the labels and refuses the rest by name', { timeout: SLOW_MS }, async () => {
+  const own = await startServer({ mounts: { '/zero-shot': new URL('expected/zero-shot', import.meta.url).pathname } });
+  const { page, finish } = await tests.newPackagePage({ origin: own.origin });
+  const found = await attempt(page, async () => {
+    const { open } = window.ctmatch;
+    const failure = (promise) => promise.then(() => 'no error', (error) => [error.code, error.detail.purpose]);
+    const scores = async (model) => {
+      const session = await open({ backend: 'cpu', model });
+      const volume = await session.readVolume(await (await fetch('/sample/chest.nii.gz')).blob());
+      const accept = volume.findings.filter(({ action }) => action === 'ask').map(({ code }) => code);
+      return { session, image: await session.encodeVolume(volume, { accept }), scored: await session.zeroShot(volume, { accept, ask: ['nodules in the lung'] }) };
+    };
+    const [whole, without] = [await scores('/model/manifest.json'), await scores('/zero-shot/manifest.json')];
+    const { session } = without;
+    const reports = await whole.session.encodeReports(['a report']);
+    return {
+      model: session.info.model, urls: session.info.urls.map((url) => new URL(url).pathname.split('/').pop()).filter((name) => /tokenizer|prompts/.test(name)),
+      rows: [whole.scored.rows, without.scored.rows], label: without.scored.answers[0].label, purpose: without.scored.provenance.purpose,
+      // Latents of both folders are of one space.
+      ranked: (await session.rank(without.image, reports)).rows.length,
+      reports: await failure(session.encodeReports(['a report'])), free: await failure(session.zeroShot(without.image, { ask: ['pneumothorax'] })),
+      prompts: await failure(whole.session.zeroShot(whole.image, { prompts: [{ present: 'yes', absent: 'no' }] })),
+      question: await failure(session.zeroShot(without.image, { ask: ['有肺结节吗？'] })),
+    };
+  });
+  assert.equal(found.error, undefined);
+  assert.deepEqual([found.model.purpose, found.model.capabilities], ['zero-shot', { images: true, reports: false, zeroShot: true }]);
+  assert.deepEqual([found.urls, found.label, found.purpose, found.ranked], [['prompts-q8.safetensors'], 'Lung nodule', 'zero-shot', 1]);
+  for (const [i, row] of found.rows[0].entries()) assert.ok(Math.abs(row.score - found.rows[1][i].score) < 1e-6, row.finding);
+  assert.deepEqual([found.reports, found.free], [['MODEL_PURPOSE', 'zero-shot'], ['MODEL_PURPOSE', 'zero-shot']]);
+  assert.deepEqual([found.prompts[0], found.question[0]], ['INVALID_ARGUMENT', 'TEXT_INPUT']);
+  await finish();
+  await own.close();
 });
 
 test('refusals: each has its code', { timeout: SLOW_MS }, async () => {

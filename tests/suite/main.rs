@@ -34,4 +34,6 @@ mod speed;
 mod store;
 mod synthetic;
 mod synthetic_files;
+mod texts;
 mod tokenizer;
+mod zero_shot;

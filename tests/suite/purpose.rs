@@ -25,7 +25,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// The arguments of a conversion of the tiny model.
+/// The arguments of a conversion of a tiny model.
 fn arguments<'a>(checkpoint: &'a str, out: &'a str, purpose: &'a str, weights: &'a str) -> Vec<String> {
     let [checkpoint, vocab, config] =
         [checkpoint, "tokenizer/vocab.txt", "tiny_cube/config.json"].map(|file| path(&fixture(file)).to_owned());
@@ -36,7 +36,12 @@ fn arguments<'a>(checkpoint: &'a str, out: &'a str, purpose: &'a str, weights: &
 
 /// Converts the tiny model into the folder.
 pub fn convert(folder: &TempDir, purpose: &str, weights: &str) -> Value {
-    let arguments = arguments("tiny_cube/state_dict.pt", path(folder.path()), purpose, weights);
+    convert_checkpoint("tiny_cube/state_dict.pt", folder, purpose, weights)
+}
+
+/// Converts a checkpoint of the fixtures into the folder.
+pub fn convert_checkpoint(checkpoint: &str, folder: &TempDir, purpose: &str, weights: &str) -> Value {
+    let arguments = arguments(checkpoint, path(folder.path()), purpose, weights);
     json(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
 }
 

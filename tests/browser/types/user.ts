@@ -30,6 +30,10 @@ export async function example(file: File, signal: AbortSignal): Promise<string> 
   if ('vectors' in latents) console.log(latents.rows.length);
   else console.log(latents.provenance.embeddingSpace);
   const ranking = await session.rank(image, reports, { topK: 5 });
+  const { rows, answers, classes } = await session.zeroShot(volume, { ask: new Set(['Is there a lung nodule?']), accept: ['W_UNITS'] });
+  const scores: number[] = [...rows, ...answers, ...(classes ?? [])].map(({ score }) => score);
+  const again = await session.zeroShot(image, { prompts: [{ present: '{} is visible.', absent: 'no {}.' }], signal });
+  console.log(scores, again.provenance.warnings, session.info.model?.capabilities.zeroShot);
   const best = ranking.rows[0]?.cosine ?? 0;
   try {
     await session.loadModel({ files: new Map([['manifest.json', new Blob([])]]) });
