@@ -290,9 +290,9 @@ test('a worker that says nothing is given up after 20 s', async () => {
   await attempt(page, () => {
     window.ctmatch.open({ worker: () => new Worker('/test/silent-worker.js', { type: 'module' }) }).catch((error) => { window.outcome = [error.code, error.message]; });
   });
-  await page.clock.runFor(19_900);
+  await page.clock.runFor(12_000);
   assert.equal(await attempt(page, () => window.outcome), undefined);
-  await page.clock.runFor(200);
+  await page.clock.runFor(8_000);
   assert.match(String(await attempt(page, () => window.outcome)), /^WORKER_BLOCKED,.*no answer in 20 s/);
   await finish();
 });
@@ -315,6 +315,24 @@ test('a file that was taken away is E_READ', async () => {
     }, worker);
     assert.deepEqual(found, ['CtmatchError', 'E_READ', true]);
   }
+  await finish();
+});
+
+test("a worker that was given is the giver's: it serves another session after the first is closed", async () => {
+  const { page, finish } = await tests.newPackagePage();
+  const found = await attempt(page, async () => {
+    const worker = new Worker('/ctmatch/worker.js', { type: 'module' });
+    const sizes = [];
+    for (const wasmUrl of [undefined, new URL('/ctmatch/wasm/ctmatch_bg.wasm', location.href), '/ctmatch/wasm/ctmatch_bg.wasm']) {
+      await window.ctmatch.probe({ worker });
+      const session = await window.ctmatch.open({ worker, wasmUrl, backend: 'cpu', model: new URL('/model/manifest.json', location.href) });
+      sizes.push((await session.encodeReports(['one text'])).size);
+      await session.close();
+    }
+    worker.terminate();
+    return sizes;
+  });
+  assert.deepEqual(found, [1, 1, 1]);
   await finish();
 });
 
