@@ -17,7 +17,9 @@ use generator::Config;
 use generator::Phantom;
 use generator::generate;
 use generator::plan::Choice;
+use generator::plan::Plan;
 use generator::report::Edit;
+use generator::report::Report;
 use generator::report::changed_reports;
 use generator::spacing_mm;
 use generator::truth::FINDINGS;
@@ -25,6 +27,7 @@ use generator::truth::Labels;
 use generator::truth::Sex;
 use generator::truth::Side;
 use generator::vocabulary::vocabulary;
+use generator::write;
 use sha2::Digest;
 use sha2::Sha256;
 use std::time::Duration;
@@ -37,10 +40,8 @@ fn phantom(seed: u64, size: usize, labels: Labels) -> Phantom {
     generate(seed, &Config { dims: [size; 3], spacing_mm: [spacing_mm(size); 3], choice, ..Config::default() })
 }
 
-/// Text and truth only: the voxels are too few to matter.
-fn written(seed: u64, prevalence: f32) -> Phantom {
-    let choice = Choice::Random { prevalence, related: seed.is_multiple_of(2) };
-    generate(seed, &Config { dims: [4; 3], spacing_mm: [90.0; 3], choice, ..Config::default() })
+fn written(seed: u64, prevalence: f32) -> (Plan, Report) {
+    write(seed, &Choice::Random { prevalence, related: seed.is_multiple_of(2) })
 }
 
 fn names(labels: &Labels) -> Vec<&'static str> {
@@ -53,7 +54,7 @@ fn a_seed_gives_the_same_voxels_everywhere() {
     let bytes: Vec<u8> = all.voxels.iter().flat_map(|hu| hu.to_le_bytes()).collect();
     let hash: String = Sha256::digest(&bytes)[..8].iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(
-        hash, "d1de92408e293c25",
+        hash, "827f25afafc32f60",
         "the voxels of seed 7 changed: intended changes need a new hash and a retrained demo model"
     );
     assert_ne!(phantom(8, 48, [true; 18]).voxels, all.voxels);
@@ -112,11 +113,11 @@ fn differences(with: &Phantom, without: &Phantom) -> [usize; 2] {
 fn a_finding_changes_the_image_where_its_truth_says_and_nowhere_else() {
     let mut wrong = Vec::new();
     for seed in [3, 4] {
-        let without = phantom(seed, 96, NONE);
+        let without = phantom(seed, 80, NONE);
         for finding in 0..FINDINGS.len() {
             let mut labels = NONE;
             labels[finding] = true;
-            let with = phantom(seed, 96, labels);
+            let with = phantom(seed, 80, labels);
             let [inside, outside] = differences(&with, &without);
             let marked = with.marks.iter().filter(|&&bits| bits == 1 << finding).count();
             let counted: usize = with.lesions.iter().map(|lesion| lesion.voxels).sum();
@@ -217,30 +218,29 @@ fn a_phantom_becomes_a_model_grid_without_a_file() {
 fn reports_state_what_the_phantom_has() {
     let mut wrong = Vec::new();
     for seed in 0..500 {
-        let phantom = written(seed, 0.3);
-        let names = names(&phantom.plan.present);
+        let (plan, report) = written(seed, 0.3);
+        let names = names(&plan.present);
         let expected = if names.is_empty() { "Normal chest CT.".into() } else { format!("{}.", names.join(", ")) };
-        let report = &phantom.report;
         for text in [report.impression.clone(), format!("{} {}", report.findings, report.impression)] {
             let found = keywords(&text);
             if found != expected {
                 wrong.push(format!("seed {seed}: {found} from {text}"));
             }
         }
-        wrong.extend(wrong_sides(&phantom).into_iter().map(|text| format!("seed {seed}: {text}")));
+        wrong.extend(wrong_sides(&plan, &report).into_iter().map(|text| format!("seed {seed}: {text}")));
     }
     assert!(wrong.is_empty(), "{} of them, the first: {}", wrong.len(), wrong[0]);
 }
 
 /// Sentences that name a side which none of their findings has.
-fn wrong_sides(phantom: &Phantom) -> Vec<String> {
+fn wrong_sides(plan: &Plan, report: &Report) -> Vec<String> {
     let mut wrong = Vec::new();
-    for sentence in phantom.report.findings.split_inclusive(". ") {
+    for sentence in report.findings.split_inclusive(". ") {
         let stated = keywords(sentence);
         let lower = sentence.to_lowercase();
         let (right, left) = (lower.contains("right"), lower.contains("left"));
         let Some(finding) = FINDINGS.iter().position(|name| stated == format!("{name}.")) else { continue };
-        let fits = match phantom.plan.attributes[finding].side {
+        let fits = match plan.attributes[finding].side {
             Some(Side::Right) => !left && !lower.contains("bilateral") && !lower.contains("both"),
             Some(Side::Left) => !right && !lower.contains("bilateral") && !lower.contains("both"),
             Some(Side::Both) => right == left,
@@ -257,13 +257,13 @@ fn wrong_sides(phantom: &Phantom) -> Vec<String> {
 fn wrong_reports_differ_in_one_fact() {
     let mut kinds = Vec::new();
     for seed in 0..100 {
-        let phantom = written(seed, 0.3);
-        for wrong in changed_reports(seed, &phantom.plan, 5) {
-            assert_ne!(wrong.report, phantom.report, "seed {seed}");
-            let right = keywords(&phantom.report.impression);
+        let (plan, report) = written(seed, 0.3);
+        for wrong in changed_reports(seed, &plan, 5) {
+            assert_ne!(wrong.report, report, "seed {seed}");
+            let right = keywords(&report.impression);
             assert_eq!(wrong.edit == Edit::Presence, keywords(&wrong.report.impression) != right, "seed {seed}");
             let sentences = |text: &str| text.split_inclusive(". ").map(str::to_owned).collect::<Vec<_>>();
-            let (a, b) = (sentences(&wrong.report.findings), sentences(&phantom.report.findings));
+            let (a, b) = (sentences(&wrong.report.findings), sentences(&report.findings));
             let new = a.iter().filter(|sentence| !b.contains(sentence)).count();
             // A denial of several findings becomes one for each.
             assert!(new <= 4, "seed {seed}: {new} new sentences");
@@ -279,9 +279,8 @@ fn wrong_reports_differ_in_one_fact() {
 fn findings_come_as_often_as_asked() {
     let mut counts = [0; 18];
     for seed in 0..1000 {
-        let choice = Choice::Random { prevalence: 0.2, related: false };
-        let phantom = generate(seed, &Config { dims: [1; 3], spacing_mm: [360.0; 3], choice, ..Config::default() });
-        counts.iter_mut().zip(phantom.plan.present).for_each(|(count, present)| *count += usize::from(present));
+        let (plan, _) = write(seed, &Choice::Random { prevalence: 0.2, related: false });
+        counts.iter_mut().zip(plan.present).for_each(|(count, present)| *count += usize::from(present));
     }
     // Four standard deviations of a binomial.
     assert!(counts.iter().all(|count| (150..=250).contains(count)), "{counts:?}");
@@ -295,7 +294,7 @@ fn the_vocabulary_knows_every_word_and_spells_the_rest() {
     let ids = |text: &str| tokenizer.encode(text).unwrap();
     let unknown = |text: &str| ids(text).ids.iter().any(|&id| tokens[id as usize] == "[UNK]");
     for seed in 0..200 {
-        let report = written(seed, 0.3).report;
+        let (_, report) = written(seed, 0.3);
         let text = format!("{} {}", report.findings, report.impression);
         let in_pieces = ids(&text).ids.iter().filter(|&&id| tokens[id as usize].starts_with("##")).count();
         let digits = text.chars().filter(char::is_ascii_digit).count();
@@ -312,8 +311,8 @@ fn the_vocabulary_knows_every_word_and_spells_the_rest() {
 fn a_phantom_is_quick() {
     let started = Instant::now();
     phantom(2, 128, [true; 18]);
-    // 0.4 s of one quiet core; machines that run tests are not quiet.
-    assert!(started.elapsed() < Duration::from_secs(12), "{:?}", started.elapsed());
+    // 0.4 s of one quiet core in a dev build; machines that run tests are not quiet.
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 }
 
 #[test]

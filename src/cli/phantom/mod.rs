@@ -95,6 +95,13 @@ pub struct Phantom {
     pub report: Report,
 }
 
+/// What the phantom of a seed has, and its report, without painting it.
+pub fn write(seed: u64, choice: &Choice) -> (Plan, Report) {
+    let plan = Plan::new(seed, &Anatomy::new(seed), choice);
+    let report = Report::new(seed, &plan);
+    (plan, report)
+}
+
 /// The phantom of a seed. `Volume::from_hu` takes its voxels as they are, and `Preprocessor` makes a model grid of that.
 ///
 /// # Panics
@@ -102,7 +109,7 @@ pub struct Phantom {
 pub fn generate(seed: u64, config: &Config) -> Phantom {
     assert!(config.dims.iter().all(|&n| n > 0) && config.spacing_mm.iter().all(|&s| s > 0.0), "dimensions and spacing");
     let anatomy = Anatomy::new(seed);
-    let plan = Plan::new(seed, &anatomy, &config.choice);
+    let (plan, report) = write(seed, &config.choice);
     let airways = vessels::airways(&anatomy, seed);
     let mut canvas = Canvas::new(config.dims, config.spacing_mm, anatomy.pose);
     let mut lesions = Lesions::new(seed, &anatomy, &plan, &airways, config.boldness);
@@ -142,7 +149,7 @@ pub fn generate(seed: u64, config: &Config) -> Phantom {
         spacing_mm: config.spacing_mm,
         age: anatomy.age,
         sex: anatomy.sex,
-        report: Report::new(seed, &plan),
+        report,
         plan,
         lesions,
     }

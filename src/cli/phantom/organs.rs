@@ -315,7 +315,10 @@ pub fn paint_spine(canvas: &mut Canvas, anatomy: &Anatomy) {
         let below = p[2] + phase + fall;
         let offset = below - (below / PITCH).round() * PITCH;
         let spinous = soft_max(soft_max(x - 3.4, offset.abs() - 7.5, 3.0), (y - 43.0).abs() - 13.0, 3.0);
-        hu = lerp(hu, 430.0, cover(spinous, edge));
+        if spinous < edge {
+            // It ends under the skin.
+            hu = lerp(hu, 430.0, cover(spinous.max(anatomy.skin(p) + 6.0), edge));
+        }
         // Canal with the cord.
         hu = lerp(hu, 12.0, cover(ring - 8.5, edge));
         lerp(hu, 36.0, cover((cx * cx + 1.6 * cy * cy).sqrt() - 5.0, edge))
