@@ -211,7 +211,10 @@ impl Inner {
         if kind.pair {
             return Err(Error::Pair);
         }
-        self.header = Some(Header::parse(&self.head, kind, &self.options.limits)?);
+        let header = Header::parse(&self.head, kind, &self.options.limits)?;
+        // Within the limits by now. Growing step by step would hold up to three times as much.
+        self.head.reserve_exact((header.vox_offset as usize).saturating_sub(self.head.len()));
+        self.header = Some(header);
         Ok(())
     }
 
@@ -220,7 +223,7 @@ impl Inner {
         let geometry = Geometry::new(&header, &self.options)?;
         let mut findings = header.findings.clone();
         findings.extend(geometry.findings.iter().cloned());
-        if !extensions(&self.head, header.kind).sound {
+        if !extensions(&self.head, header.kind).are_sound() {
             findings.push(Finding::new("W_EXT", Action::Note));
         }
         let budget = self.options.limits.file_bytes.saturating_mul(if self.gzip { UNPACKED_FACTOR } else { 1 });
