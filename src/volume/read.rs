@@ -90,7 +90,7 @@ impl Reader {
     /// # Errors
     /// Those of the header; [`Error::InvalidArgument`] when the header belongs to a single file.
     pub fn for_pair(header: &[u8], options: ReadOptions) -> Result<Self> {
-        let plain = unpack(header, SNIFF_BYTES as u64 + options.limits.header_bytes)?;
+        let plain = unpack(header, (SNIFF_BYTES as u64).saturating_add(options.limits.header_bytes))?;
         let kind = sniff(&plain)?;
         if !kind.pair {
             return Err(Error::InvalidArgument("expected a header of kind ni1 or ni2, found a single file".into()));
@@ -212,8 +212,8 @@ impl Inner {
             return Err(Error::Pair);
         }
         let header = Header::parse(&self.head, kind, &self.options.limits)?;
-        // Within the limits by now. Growing step by step would hold up to three times as much.
-        self.head.reserve_exact((header.vox_offset as usize).saturating_sub(self.head.len()));
+        // Growing step by step would hold up to three times as much. Without it bytes are taken as they come.
+        let _ = self.head.try_reserve_exact((header.vox_offset as usize).saturating_sub(self.head.len()));
         self.header = Some(header);
         Ok(())
     }
