@@ -3,6 +3,7 @@
 #   ./build.sh         package (pkg/) and page (www/)
 #   ./build.sh demo    the same, then serves the page on 127.0.0.1 with the strict headers
 #   ./build.sh test    the same set-up, then every check
+#   ./build.sh fuzz    the libFuzzer targets of tests/fuzz one after the other, 20 minutes each or as many as given
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -149,6 +150,25 @@ run_tests() {
   say "all checks passed"
 }
 
+# The coverage flags of cargo-fuzz, which the stable compiler takes too. An input that fails becomes a fixture: the suite runs it.
+run_fuzz() {
+  need_rust
+  have c++ || system_packages g++
+  local minutes="${1:-20}" host flags="--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module" option
+  for option in level=4 inline-8bit-counters pc-table trace-compares; do flags+=" -Cllvm-args=-sanitizer-coverage-$option"; done
+  host=$(rustc -vV | sed -n 's/^host: //p')
+  say "fuzz targets"
+  RUSTFLAGS="$flags" cargo build -q --release --locked --manifest-path tests/fuzz/Cargo.toml --target "$host"
+  local built="$CARGO_TARGET_DIR/$host/release" work="$CARGO_TARGET_DIR/fuzz" target
+  "$built/seeds" "$work/seeds"
+  for target in header gzip privacy; do
+    say "$target, $minutes min"
+    mkdir -p "$work/$target"
+    "$built/$target" "-max_total_time=$((60 * minutes))" -max_len=16384 -rss_limit_mb=4096 -timeout=300 -print_final_stats=1 \
+      "-artifact_prefix=tests/fixtures/fuzz/$target-" "$work/$target" "$work/seeds/$target"
+  done
+}
+
 case "${1:-build}" in
   build)
     setup
@@ -161,5 +181,6 @@ case "${1:-build}" in
     exec node tests/browser/serve.mjs "${@:2}"
     ;;
   test) run_tests ;;
-  *) stop "usage: ./build.sh [demo|test]" ;;
+  fuzz) run_fuzz "${@:2}" ;;
+  *) stop "usage: ./build.sh [demo|test|fuzz [minutes]]" ;;
 esac

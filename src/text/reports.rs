@@ -334,12 +334,14 @@ impl Column {
 fn header_of(text: &str, delimiters: &[char]) -> Option<(char, Vec<Option<Column>>)> {
     let read = |&delimiter: &char| {
         let names = Records { rest: text, delimiter }.find(|record| !record.as_ref().is_ok_and(is_blank))?.ok()?;
-        let mut columns: Vec<Option<Column>> = Vec::with_capacity(names.len());
-        for name in names {
-            // A second column of the same meaning is ignored.
-            let column = Column::of(&name).filter(|column| !columns.contains(&Some(*column)));
-            columns.push(column);
-        }
+        let mut seen = Vec::new();
+        // A second column of the same meaning is ignored.
+        let columns = names.iter().map(|name| {
+            let column = Column::of(name).filter(|column| !seen.contains(column));
+            seen.extend(column);
+            column
+        });
+        let columns: Vec<_> = columns.collect();
         Some((delimiter, columns))
     };
     let known = |columns: &[Option<Column>]| columns.iter().flatten().filter(|column| column.is_text()).count();

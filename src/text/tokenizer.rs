@@ -205,8 +205,10 @@ fn prepare(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 16);
     let mut rest = text;
     while !rest.is_empty() {
+        // Every special token begins with a bracket. A search for each of them would read the whole rest again and again.
+        let brackets = rest.match_indices('[').map(|(at, _)| at);
         let special =
-            SPECIAL.into_iter().filter_map(|token| rest.find(token).map(|at| (at, token))).min_by_key(|&(at, _)| at);
+            brackets.filter_map(|at| Some((at, SPECIAL.into_iter().find(|t| rest[at..].starts_with(*t))?))).next();
         let plain_len = special.map_or(rest.len(), |(at, _)| at);
         for c in rest[..plain_len].chars().flat_map(char::to_lowercase) {
             prepare_char(c, &mut out);

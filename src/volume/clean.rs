@@ -165,7 +165,7 @@ impl Cleaner {
     /// # Errors
     /// Those of the header; [`Error::InvalidArgument`] when the header belongs to a single file.
     pub fn for_pair(header: &[u8], limits: Limits) -> Result<Self> {
-        let plain = unpack(header, SNIFF_BYTES as u64 + limits.header_bytes)?;
+        let plain = unpack(header, (SNIFF_BYTES as u64).saturating_add(limits.header_bytes))?;
         let kind = sniff(&plain)?;
         if !kind.pair {
             return Err(Error::InvalidArgument("expected a header of kind ni1 or ni2, found a single file".into()));

@@ -261,18 +261,16 @@ impl Gunzip {
         let mut used = 0;
         loop {
             let (in_before, out_before) = (self.inflate.total_in(), self.inflate.total_out());
-            let status = self
-                .inflate
-                .decompress(&input[used..], &mut self.output, FlushDecompress::None)
-                .map_err(|_| Error::GzipChecksum)?;
+            let status = self.inflate.decompress(&input[used..], &mut self.output, FlushDecompress::None);
             let consumed = (self.inflate.total_in() - in_before) as usize;
             let produced = (self.inflate.total_out() - out_before) as usize;
             used += consumed;
             self.data_crc.update(&self.output[..produced]);
             if produced > 0 {
+                // Also what came out before damage: else the first refusal would depend on where chunks end.
                 sink(&self.output[..produced])?;
             }
-            if status == Status::StreamEnd {
+            if status.map_err(|_| Error::GzipChecksum)? == Status::StreamEnd {
                 self.state = State::Trailer(0, 0);
                 return Ok(used);
             }

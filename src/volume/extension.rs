@@ -5,31 +5,38 @@
 use crate::volume::container::Endian;
 use crate::volume::container::Kind;
 
-/// Bytes between header and voxels.
+/// The records between header and voxels: code and data of each.
 pub(crate) struct Extensions<'a> {
-    /// code and data of each record
-    pub list: Vec<(i32, &'a [u8])>,
-    /// bytes that belong to no record
+    /// what no record has claimed so far
     pub gap: &'a [u8],
-    /// false when the list is damaged; a missing one is sound
-    pub sound: bool,
+    /// whether the extender announces a list
+    announced: bool,
+    endian: Endian,
 }
 
 /// Splits the bytes before the voxels.
 pub(crate) fn extensions(preamble: &[u8], kind: Kind) -> Extensions<'_> {
     let after = preamble.get(kind.header_bytes()..).unwrap_or_default();
-    let Some((_, mut rest)) = after.split_at_checked(4).filter(|(extender, _)| extender[0] != 0) else {
-        return Extensions { list: Vec::new(), gap: after, sound: true };
-    };
-    let mut list = Vec::new();
-    while !rest.is_empty() {
-        let Some((code, record, after)) = record(rest, kind.endian) else {
-            return Extensions { list, gap: rest, sound: false };
-        };
-        list.push((code, record));
-        rest = after;
+    let list = after.split_at_checked(4).filter(|(extender, _)| extender[0] != 0).map(|(_, list)| list);
+    Extensions { gap: list.unwrap_or(after), announced: list.is_some(), endian: kind.endian }
+}
+
+impl<'a> Iterator for Extensions<'a> {
+    type Item = (i32, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (code, data, after) = record(self.gap, self.endian).filter(|_| self.announced)?;
+        self.gap = after;
+        Some((code, data))
     }
-    Extensions { list, gap: rest, sound: true }
+}
+
+impl Extensions<'_> {
+    /// Whether the rest is a list to its end; a missing list is sound.
+    pub fn are_sound(mut self) -> bool {
+        self.by_ref().for_each(drop);
+        !self.announced || self.gap.is_empty()
+    }
 }
 
 /// The first record: its code, its data, and what follows.

@@ -26,6 +26,9 @@ const MAX_DISAGREEMENT: f64 = 0.01;
 const USUAL_IN_PLANE_MM: std::ops::RangeInclusive<f64> = 0.2..=1.5;
 const USUAL_SLICE_MM: std::ops::RangeInclusive<f64> = 0.3..=10.0;
 
+/// No scanner has others, and far beyond them positions leave the range of a double.
+const POSSIBLE_MM: std::ops::RangeInclusive<f64> = 1e-6..=1e6;
+
 /// Position and axes of a volume.
 pub(crate) struct Geometry {
     pub orientation: Orientation,
@@ -70,7 +73,7 @@ impl Geometry {
 }
 
 fn check_spacing(spacing_mm: [f64; 3]) -> Result<[f64; 3]> {
-    let valid = spacing_mm.iter().all(|s| s.is_finite() && *s > 0.0);
+    let valid = spacing_mm.iter().all(|mm| POSSIBLE_MM.contains(mm));
     if valid { Ok(spacing_mm) } else { Err(Error::Spacing) }
 }
 
@@ -93,7 +96,7 @@ fn as_stored(header: &Header, options: &ReadOptions, pixdim: [f64; 3]) -> Result
             let first = row.xy_spacing.first().copied().unwrap_or(f64::NAN);
             let spacing = [first, first, row.z_spacing];
             check_spacing(spacing)
-                .map_err(|_| Error::InvalidArgument("sidecar: XYSpacing and ZSpacing must be positive".into()))?
+                .map_err(|_| Error::InvalidArgument("sidecar: XYSpacing and ZSpacing must be 1e-6 to 1e6 mm".into()))?
         }
         None => check_spacing(pixdim)?,
     };
@@ -200,7 +203,7 @@ fn qform(header: &Header) -> Option<Affine> {
 
 fn usable(affine: Affine) -> Option<Affine> {
     let finite = affine.iter().flatten().all(|x| x.is_finite());
-    let lengths = column_norms(&affine).iter().all(|n| n.is_finite() && *n > 0.0);
+    let lengths = column_norms(&affine).iter().all(|mm| POSSIBLE_MM.contains(mm));
     // A zero column makes the determinant NaN, which the comparison refuses.
     (finite && lengths && determinant(&direction_cosines(&affine)).abs() >= MIN_DETERMINANT).then_some(affine)
 }

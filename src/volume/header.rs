@@ -206,7 +206,7 @@ fn check_offset(fields: &Fields, kind: Kind, limits: &Limits) -> Result<u64> {
         (false, _) => 544,
     };
     let offset = fields.vox_offset;
-    let most = (least + limits.header_bytes) as f64;
+    let most = limits.header_bytes.saturating_add(least) as f64;
     if !offset.is_finite() || offset.fract() != 0.0 || offset < least as f64 || offset > most {
         return Err(Error::Offset);
     }

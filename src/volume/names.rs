@@ -47,7 +47,8 @@ const ANNOUNCES_NAME: [&str; 6] = ["姓名", "患者", "病人", "医师", "医�
 pub(crate) fn chinese_name(_before: &str, rest: &str) -> Option<usize> {
     let after = ANNOUNCES_NAME.iter().find_map(|word| rest.strip_prefix(word))?;
     let bare = after.trim_start_matches(|c: char| c.is_whitespace() || ":：=_-\"'".contains(c));
-    let name = &bare[..run(bare, is_ideograph)];
+    let name = &bare[..first(bare, 4)];
+    let name = &name[..run(name, is_ideograph)];
     let separated = bare.len() < after.len() || rest.starts_with("姓名");
     let is_sex = name.starts_with(['男', '女']);
     // Prose goes on after a name: without a separator three characters are taken.
@@ -117,6 +118,9 @@ pub(crate) fn english_title(before: &str, rest: &str) -> Option<usize> {
     with_degree(rest)
 }
 
+/// Longer words are cut: no name is as long.
+const MAX_NAME_BYTES: usize = 64;
+
 /// Bytes of up to four words that begin with a capital; initials may have a full stop.
 fn capitalised(text: &str) -> usize {
     let mut end = 0;
@@ -124,7 +128,8 @@ fn capitalised(text: &str) -> usize {
         let gap = run(&text[end..], |c| c == ' ');
         let at = if end == 0 { 0 } else { end + gap };
         let word = &text[at..];
-        let length = run(word, |c| c.is_alphanumeric() || c == '-' || c == '\'');
+        let start = &word[..word.floor_char_boundary(MAX_NAME_BYTES)];
+        let length = run(start, |c| c.is_alphanumeric() || c == '-' || c == '\'');
         if (gap == 0 && end > 0) || !word.starts_with(char::is_uppercase) || degree(word).is_some() {
             break;
         }
@@ -252,11 +257,9 @@ pub(crate) fn key(before: &str, rest: &str, style: Style) -> Option<Key> {
     let after = &rest[word..];
     let separators = run(after, |c| c.is_whitespace() || ":=_-#\"'>.[：".contains(c));
     let value = &after[separators..];
+    let start = &value[..value.floor_char_boundary(MAX_VALUE_BYTES)];
     let stop = |c: char| c.is_whitespace() || c.is_control() || ";,\"'<>|，；。".contains(c);
-    let mut length = run(value, |c| !stop(c)).min(MAX_VALUE_BYTES);
-    while !value.is_char_boundary(length) {
-        length -= 1;
-    }
+    let length = run(start, |c| !stop(c));
     let announced = after[..separators].contains([':', '=', '#', '：']);
     let numbered = value.starts_with(|c: char| c.is_ascii_digit()) && matches!(label, "MRN" | "Accession");
     let is_ascii = label.is_ascii();

@@ -76,34 +76,25 @@ const RULES: &[Rule] = &[
 ];
 
 /// Every match, by position. Keys such as `MRN` are found beside what they announce.
-pub(crate) fn scan(text: &str, style: Style) -> Vec<Match> {
-    let mut found = Vec::new();
-    let mut at = 0;
-    while let Some(first) = text[at..].chars().next() {
+///
+/// Time grows with the length of the text alone: a matcher that fails has looked no further than a fixed distance, or at
+/// characters from which it will not start again.
+pub(crate) fn scan(text: &str, style: Style) -> impl Iterator<Item = Match> {
+    let (mut after_match, mut after_key) = (0, 0);
+    text.char_indices().flat_map(move |(at, _)| {
         let (before, rest) = text.split_at(at);
-        let rules = RULES.iter().filter(|rule| rule.styles.contains(&style));
-        at += match rules.filter_map(|rule| Some((rule.id, (rule.find)(before, rest)?))).next() {
-            Some((rule, length)) => {
-                found.push(Match { rule, range: at..at + length, label: "", value: at });
-                length.max(first.len_utf8())
-            }
-            None => first.len_utf8(),
-        };
-    }
-    let mut at = 0;
-    while let Some(first) = text[at..].chars().next() {
-        let (before, rest) = text.split_at(at);
-        at += match names::key(before, rest, style) {
-            Some(key) => {
-                let value = at + key.value;
-                found.push(Match { rule: "key", range: at..at + key.end, label: key.label, value });
-                key.word
-            }
-            None => first.len_utf8(),
-        };
-    }
-    found.sort_by_key(|m| m.range.start);
-    found
+        let rules = || RULES.iter().filter(|rule| rule.styles.contains(&style));
+        let matched = || rules().find_map(|rule| Some((rule.id, (rule.find)(before, rest)?)));
+        let found = (at >= after_match).then(matched).flatten().map(|(rule, length)| {
+            after_match = at + length;
+            Match { rule, range: at..at + length, label: "", value: at }
+        });
+        let key = (at >= after_key).then(|| names::key(before, rest, style)).flatten().map(|key| {
+            after_key = at + key.word;
+            Match { rule: "key", range: at..at + key.end, label: key.label, value: at + key.value }
+        });
+        found.into_iter().chain(key)
+    })
 }
 
 pub(crate) fn follows(before: &str, is: impl Fn(char) -> bool) -> bool {
@@ -127,26 +118,31 @@ fn follows_digit(before: &str) -> bool {
 
 /// 6 to 12 digits that are not the decimals of a number.
 fn number(before: &str, rest: &str) -> Option<usize> {
+    if follows_digit(before) {
+        return None;
+    }
     let length = digits(rest);
     let is_fraction = || {
         let dotted_on = rest[length..].strip_prefix('.').is_some_and(|r| r.starts_with(char::is_alphanumeric));
         before.strip_suffix('.').is_some_and(follows_digit) && !dotted_on
     };
-    ((6..=12).contains(&length) && !follows_digit(before) && !is_fraction()).then_some(length)
+    ((6..=12).contains(&length) && !is_fraction()).then_some(length)
 }
 
 /// A Chinese mobile number: 11 digits from 1.
 fn mobile(before: &str, rest: &str) -> Option<usize> {
-    let fits = rest.starts_with('1') && digits(rest) == 11;
-    (fits && number(before, rest).is_some()).then_some(11)
+    number(before, rest).filter(|length| *length == 11 && rest.starts_with('1'))
 }
 
 /// A Chinese resident identity number: 17 digits, then a digit or X.
 fn national_id(before: &str, rest: &str) -> Option<usize> {
+    if follows_digit(before) {
+        return None;
+    }
     let length = digits(rest);
     let fits = length == 18 || (length == 17 && rest[length..].starts_with(['X', 'x']));
     let ends = !rest.get(18..).is_some_and(|r| r.starts_with(|c: char| c.is_ascii_alphanumeric()));
-    (fits && ends && !follows_digit(before)).then_some(18)
+    (fits && ends).then_some(18)
 }
 
 /// `Time=HHMMSS` as dcm2niix writes it, without leading zeros.
@@ -315,9 +311,8 @@ fn url(before: &str, rest: &str) -> Option<usize> {
         Some(host) if (2..=8).contains(&scheme) => host,
         _ => rest.get(..4).filter(|www| www.eq_ignore_ascii_case("www.")).map(|_| &rest[4..])?,
     };
-    let length = run(host, |c| !is_end_of_address(c));
     let named = host.starts_with(|c: char| c.is_alphanumeric() || c == '/' || c == '[');
-    named.then_some(rest.len() - host.len() + length)
+    named.then(|| rest.len() - host.len() + run(host, |c| !is_end_of_address(c)))
 }
 
 /// Bytes of `user@host`, and whether the host has a domain.
@@ -358,6 +353,6 @@ fn path(before: &str, rest: &str) -> Option<usize> {
     });
     let share = || (rest.starts_with("\\\\") && lead == 2 && inner.contains('\\')).then_some(inner);
     let user = folder.or_else(share)?;
-    let length = run(user, |c| !is_end_of_address(c));
-    user.starts_with(|c: char| c.is_alphanumeric() || c == '_').then_some(rest.len() - user.len() + length)
+    let named = user.starts_with(|c: char| c.is_alphanumeric() || c == '_');
+    named.then(|| rest.len() - user.len() + run(user, |c| !is_end_of_address(c)))
 }

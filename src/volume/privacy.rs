@@ -213,7 +213,7 @@ pub struct Hint {
 /// What may identify a person in the text of a report, by position. Rules miss names: a person must review the text.
 pub fn text_hints(report_text: &str) -> Vec<Hint> {
     let hint = |m: Match| Hint { rule: m.rule, masked: m.masked(report_text), range: m.range };
-    scan(report_text, Style::Report).into_iter().map(hint).collect()
+    scan(report_text, Style::Report).map(hint).collect()
 }
 
 /// Text fields of either version: place and bytes.
@@ -270,6 +270,9 @@ impl Found {
 
     fn scan(&mut self, place: Place, text: &str, style: Style) {
         for m in scan(text, style) {
+            if self.list.len() >= MAX_IDENTIFIERS {
+                return;
+            }
             self.push(m.rule, place, &text[m.range.clone()], m.masked(text));
         }
     }
@@ -294,11 +297,9 @@ impl Found {
     fn preamble(&mut self, preamble: &[u8]) {
         let Ok(kind) = sniff(preamble) else { return };
         self.header(preamble, kind);
-        let parts = extensions(preamble, kind);
-        for (code, data) in parts.list {
-            self.extension(code, data);
-        }
-        self.runs(Place::Gap, parts.gap);
+        let mut list = extensions(preamble, kind);
+        list.by_ref().for_each(|(code, data)| self.extension(code, data));
+        self.runs(Place::Gap, list.gap);
     }
 
     fn header(&mut self, preamble: &[u8], kind: Kind) {
@@ -318,11 +319,14 @@ impl Found {
     fn extension(&mut self, code: i32, data: &[u8]) {
         let place = Place::Extension(code);
         if let Some((_, name)) = FLAGGED_EXTENSIONS.iter().find(|(flagged, _)| *flagged == code) {
-            let mut text = printable_runs(data).collect::<Vec<_>>().join("\n");
-            if text.len() > MAX_EXTENSION_TEXT {
-                let end = (0..=MAX_EXTENSION_TEXT).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
-                text.truncate(end);
+            let mut text = String::new();
+            for run in printable_runs(data) {
+                if text.len() >= MAX_EXTENSION_TEXT {
+                    break;
+                }
+                text.extend([if text.is_empty() { "" } else { "\n" }, run]);
             }
+            text.truncate(text.floor_char_boundary(MAX_EXTENSION_TEXT));
             self.push("extension-kind", place, &text, format!("{name}, {} bytes", data.len()));
         }
         if code == 2 {

@@ -90,7 +90,7 @@ impl Reader {
     /// # Errors
     /// Those of the header; [`Error::InvalidArgument`] when the header belongs to a single file.
     pub fn for_pair(header: &[u8], options: ReadOptions) -> Result<Self> {
-        let plain = unpack(header, SNIFF_BYTES as u64 + options.limits.header_bytes)?;
+        let plain = unpack(header, (SNIFF_BYTES as u64).saturating_add(options.limits.header_bytes))?;
         let kind = sniff(&plain)?;
         if !kind.pair {
             return Err(Error::InvalidArgument("expected a header of kind ni1 or ni2, found a single file".into()));
@@ -211,7 +211,10 @@ impl Inner {
         if kind.pair {
             return Err(Error::Pair);
         }
-        self.header = Some(Header::parse(&self.head, kind, &self.options.limits)?);
+        let header = Header::parse(&self.head, kind, &self.options.limits)?;
+        // Growing step by step would hold up to three times as much. Without it bytes are taken as they come.
+        let _ = self.head.try_reserve_exact((header.vox_offset as usize).saturating_sub(self.head.len()));
+        self.header = Some(header);
         Ok(())
     }
 
@@ -220,7 +223,7 @@ impl Inner {
         let geometry = Geometry::new(&header, &self.options)?;
         let mut findings = header.findings.clone();
         findings.extend(geometry.findings.iter().cloned());
-        if !extensions(&self.head, header.kind).sound {
+        if !extensions(&self.head, header.kind).are_sound() {
             findings.push(Finding::new("W_EXT", Action::Note));
         }
         let budget = self.options.limits.file_bytes.saturating_mul(if self.gzip { UNPACKED_FACTOR } else { 1 });

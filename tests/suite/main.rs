@@ -6,12 +6,16 @@
     reason = "a panic is how a test fails, and output is shown only then"
 )]
 
+mod allocation;
 mod checkpoint;
 mod command;
 mod edits;
 mod evaluate;
 mod evaluation;
+#[path = "../fuzz/bodies.rs"]
+mod fuzz_bodies;
 mod gpu;
+mod hostile;
 mod kernels;
 mod keywords;
 mod layers;
