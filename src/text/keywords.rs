@@ -55,6 +55,9 @@ struct Finding {
     here: &'static [&'static str],
 }
 
+/// Longer sentences are read in parts: no report has one, and the time that cues take grows with the square of its words.
+const MAX_WORDS: usize = 200;
+
 /// Most words that a `~` stands for: "calcific plaques are observed in the aorta and the coronary arteries".
 const GAP: usize = 8;
 
@@ -672,8 +675,19 @@ fn match_end(words: &[Word], at: usize, mut term: std::str::Split<'_, char>) -> 
     }
 }
 
-/// What the words `start..end` of a sentence are told by its cues.
-fn status(words: &[Word], cues: &[(usize, usize, Cue)], start: usize, end: usize) -> Status {
+/// What denies or opens something in a sentence, and the words that it reaches.
+fn scopes(words: &[Word]) -> Vec<(Cue, Range<usize>)> {
+    let cues = cues(words);
+    let scope = |&(first, last, cue): &(usize, usize, Cue)| match cue {
+        Cue::DeniesAfter | Cue::OpensAfter => Some((cue, last..reach_after(words, &cues, last))),
+        Cue::DeniesBefore | Cue::OpensBefore => Some((cue, reach_before(words, &cues, first)..first)),
+        Cue::Nothing | Cue::Break => None,
+    };
+    cues.iter().filter_map(scope).collect()
+}
+
+/// What the words `start..end` of a sentence are told by the scopes they lie in.
+fn status(words: &[Word], scopes: &[(Cue, Range<usize>)], start: usize, end: usize) -> Status {
     let inside = &words[start..end];
     if inside.iter().any(|word| matches!(word.text.as_str(), "not" | "no" | "never" | "without" | "nor")) {
         return Status::Denied;
@@ -681,10 +695,10 @@ fn status(words: &[Word], cues: &[(usize, usize, Cue)], start: usize, end: usize
     let own_verb = |pair: &[Word]| AUXILIARY.contains(&pair[0].text.as_str()) && !SEEN.contains(&pair[1].text.as_str());
     let is_clause = inside.windows(2).any(own_verb);
     let mut found = Status::Stated;
-    for &(first, last, cue) in cues {
-        let after = last <= start && reach_after(words, cues, last) > start;
-        let before = end <= first && reach_before(words, cues, first) <= start;
-        let near = || words[last..=start].iter().all(|word| !word.after_comma);
+    for (cue, reach) in scopes {
+        let after = reach.contains(&start);
+        let before = reach.start <= start && end <= reach.end;
+        let near = || words[reach.start..=start].iter().all(|word| !word.after_comma);
         let told = match cue {
             // "No consolidation and the heart is enlarged": the second has a verb of its own.
             Cue::DeniesAfter if after && !is_clause => Status::Denied,
@@ -702,37 +716,38 @@ fn status(words: &[Word], cues: &[(usize, usize, Cue)], start: usize, end: usize
 pub fn mentions(text: &str) -> Vec<Mention> {
     let mut found = Vec::new();
     for sentence in sentences(text) {
-        let words = words(text, sentence);
-        let cues = cues(&words);
-        let holds = |stems: &[&str]| {
-            stems.iter().any(|stem| {
-                let mut parts = stem.split(' ');
-                let first = parts.next().unwrap_or_default();
-                let next = parts.next();
-                words.windows(2).any(|pair| {
-                    pair[0].text.starts_with(first) && next.is_none_or(|next| pair[1].text.starts_with(next))
-                }) || next.is_none() && words.last().is_some_and(|word| word.text.starts_with(first))
-            })
-        };
-        for (index, finding) in FINDINGS.iter().enumerate() {
-            let mut taken = 0;
-            for start in 0..words.len() {
-                let ends = finding.terms.iter().filter_map(|term| match_end(&words, start, term.split(' ')));
-                let Some(end) = ends.max().filter(|_| start >= taken) else { continue };
-                if holds(finding.elsewhere) && !holds(finding.here) {
-                    break;
-                }
-                taken = end;
-                let status = status(&words, &cues, start, end);
-                found.push(Mention {
-                    finding: index,
-                    status,
-                    range: words[start].range.start..words[end - 1].range.end,
-                });
-            }
-        }
+        words(text, sentence).chunks(MAX_WORDS).for_each(|words| mentions_in(words, &mut found));
     }
     found
+}
+
+fn mentions_in(words: &[Word], found: &mut Vec<Mention>) {
+    let scopes = scopes(words);
+    let holds = |stems: &[&str]| {
+        stems.iter().any(|stem| {
+            let mut parts = stem.split(' ');
+            let first = parts.next().unwrap_or_default();
+            let next = parts.next();
+            words
+                .windows(2)
+                .any(|pair| pair[0].text.starts_with(first) && next.is_none_or(|next| pair[1].text.starts_with(next)))
+                || next.is_none() && words.last().is_some_and(|word| word.text.starts_with(first))
+        })
+    };
+    for (index, finding) in FINDINGS.iter().enumerate() {
+        let mut taken = 0;
+        for start in 0..words.len() {
+            let ends = finding.terms.iter().filter_map(|term| match_end(words, start, term.split(' ')));
+            let Some(end) = ends.max().filter(|_| start >= taken) else { continue };
+            if holds(finding.elsewhere) && !holds(finding.here) {
+                break;
+            }
+            taken = end;
+            let status = status(words, &scopes, start, end);
+            let range = words[start].range.start..words[end - 1].range.end;
+            found.push(Mention { finding: index, status, range });
+        }
+    }
 }
 
 /// What a text says about each finding; `None` where it says nothing.

@@ -11,9 +11,10 @@ use std::ops::Range;
 /// wrapped go on). A decimal point and a number such as `1.` at the start of a list entry end nothing.
 pub fn sentences(text: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
-    let mut start = 0;
+    let (mut start, mut has_letter) = (0, false);
     for (at, c) in text.char_indices() {
         let end = at + c.len_utf8();
+        has_letter |= c.is_alphabetic();
         let after = &text[end..];
         let ends = match c {
             '.' => !after.starts_with(|c: char| c.is_ascii_digit()),
@@ -21,9 +22,9 @@ pub fn sentences(text: &str) -> Vec<Range<usize>> {
             '\n' => !after.trim_start_matches([' ', '\t']).starts_with(char::is_lowercase),
             _ => false,
         };
-        if ends && text[start..end].contains(char::is_alphabetic) {
+        if ends && has_letter {
             found.push(start..end);
-            start = end;
+            (start, has_letter) = (end, false);
         }
     }
     found.push(start..text.len());

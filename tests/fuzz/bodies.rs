@@ -8,6 +8,8 @@ use ctmatch::error::Error;
 use ctmatch::error::Result;
 use ctmatch::text::Tokenizer;
 use ctmatch::text::keywords::keywords;
+use ctmatch::text::labels::parse_labels;
+use ctmatch::text::labels::parse_patients;
 use ctmatch::text::reports::Format;
 use ctmatch::text::reports::MAX_REPORTS;
 use ctmatch::text::reports::ReportView;
@@ -518,7 +520,9 @@ pub static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| {
 
 fn search_text(bytes: &[u8], random: &mut Random) {
     check_identifiers(&within_budget(TEXT_SEARCH * bytes.len(), || identifiers_in_sidecar(bytes)));
-    if let Err(error) = metadata::sidecar_for(bytes, "v1") {
+    let tables =
+        [metadata::sidecar_for(bytes, "v1").map(drop), parse_labels(bytes).map(drop), parse_patients(bytes).map(drop)];
+    for error in tables.into_iter().filter_map(Result::err) {
         assert_hidden(&format!("{error}{error:?}"));
     }
     let text = String::from_utf8_lossy(bytes);
@@ -588,6 +592,7 @@ fn clean(file: &[u8], random: &mut Random) {
         let after = read(&copy, &options).expect("our own copy can be read");
         assert_eq!(facts(&after), facts(&before));
         assert!(after.stored_voxels() == before.stored_voxels(), "voxels differ");
+        assert_eq!(after.sha256(), before.sha256());
         assert_eq!(identifiers(&after, Some("volume.nii.gz")), []);
     }
 }

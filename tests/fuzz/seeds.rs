@@ -10,11 +10,15 @@ use std::fs;
 use std::path::PathBuf;
 
 /// What reports and sidecars look like.
-const TEXTS: [(&str, &str); 5] = [
+const TEXTS: [(&str, &str); 6] = [
     ("report.txt", "Dr. Smith, MD: nodule of 12 mm, unchanged since 6 May 2023.\n---\n患者姓名：张三，住院号 8891"),
     ("report.json", r#"[{"id": "v1", "findings": "No effusion.", "impression": "Not given."}, "Text"]"#),
     ("report.jsonl", "{\"text\": \"Nodule.\", \"label\": true}\n\"MRN: 4471\""),
     ("report.csv", "VolumeName,Findings_EN,Impressions_EN\nv1,\"a, \"\"b\"\"\",c\r\n"),
+    (
+        "patients.csv",
+        "VolumeName,PatientAge,PatientSex,RescaleSlope,RescaleIntercept,XYSpacing,ZSpacing\nv1,045Y,F,1,-1024,\"[0.7, 0.7]\",1",
+    ),
     ("sidecar.json", r#"{"PatientName": "DOE^JANE", "AcquisitionDateTime": "2023-05-06T10:00", "n": [1.5, 20230506]}"#),
 ];
 
