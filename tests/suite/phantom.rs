@@ -179,6 +179,8 @@ fn a_phantom_reads_back_as_a_chest_in_hu_without_identifiers() {
     for seed in 0..3 {
         let config = Config { dims, spacing_mm: dims.map(spacing_mm), ..Config::default() };
         let phantom = generate(seed, &config);
+        let (_, report) = write(seed, &config.choice);
+        assert_eq!([&phantom.report.findings, &phantom.report.impression], [&report.findings, &report.impression]);
         let file = phantom.image().unwrap().to_nii_gz();
         let volume = read(&file, &ReadOptions::default()).unwrap();
         assert_eq!(volume.orientation().code(), "LPS");
