@@ -685,7 +685,7 @@ class Session {
       this.#lastTimings = timingsMs;
       const accepted = volume.findings.map(({ code }) => code).filter((code) => accept.includes(code));
       return {
-        vector, codes, classLogits, timingsMs,
+        vector, codes, ...(classLogits && { classLogits }), timingsMs,
         provenance: {
           ...model.provenance, selfTest: model.selfTest ? 'passed' : 'skipped', voxelSha256: volume.voxelSha256,
           preprocess: { ...model.preprocess, reading: volume.reading, accepted }, degraded: [...this.#degraded],

@@ -33,6 +33,7 @@ export function exportLatents(latents) {
   else {
     add('image_latents', 1, 'F32', latents.vector);
     add('vq_indices', 1, 'I32', Int32Array.from(latents.codes));
+    if (latents.classLogits) add('class_logits', 1, 'F32', latents.classLogits);
   }
   const encoded = new TextEncoder().encode(JSON.stringify(header));
   const text = new Uint8Array(Math.ceil(encoded.length / LENGTH_BYTES) * LENGTH_BYTES).fill(0x20);
@@ -70,7 +71,9 @@ export async function importLatents(file) {
     }
     if (provenance.embeddingSpace !== embeddingSpace) throw refused();
     const vector = /** @type {Float32Array} */ (take('image_latents', 'F32').values);
-    return { vector, codes: Uint16Array.from(take('vq_indices', 'I32').values), provenance, timingsMs };
+    const codes = Uint16Array.from(take('vq_indices', 'I32').values);
+    const classLogits = entries.class_logits && /** @type {Float32Array} */ (take('class_logits', 'F32').values);
+    return { vector, codes, ...(classLogits && { classLogits }), provenance, timingsMs };
   } catch (error) {
     throw error instanceof CtmatchError ? error : refused(error);
   }

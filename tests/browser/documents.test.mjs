@@ -143,7 +143,7 @@ test('a model server on another origin', async () => {
       const range = await fetch(`${models}/tokenizer.json`, { headers: { Range: 'bytes=5-' } });
       return { ...result, range: [range.status, range.headers.get('content-range')], missing: (await fetch(`${models}/nothing`)).status };
     }, models);
-    assert.deepEqual(found, { foreign: 3, texts: 1, range: [206, 'bytes 5-3410/3411'], missing: 404 });
+    assert.deepEqual(found, { foreign: 4, texts: 1, range: [206, 'bytes 5-3410/3411'], missing: 404 });
     await finish();
   } finally {
     server.kill();

@@ -52,6 +52,7 @@ test('what is not there is said', async () => {
 test('latents go into a safetensors file and come back', async () => {
   for (const [latents, tensors] of [
     [image, { image_latents: ['F32', [1, image.vector.length]], vq_indices: ['I32', [1, image.codes.length]] }],
+    [{ ...image, classLogits: Float32Array.of(1, -2) }, { image_latents: ['F32', [1, image.vector.length]], vq_indices: ['I32', [1, image.codes.length]], class_logits: ['F32', [1, 2]] }],
     [set, { text_latents: ['F32', [set.size, image.vector.length]] }],
   ]) {
     const file = exportLatents(latents);
