@@ -14,6 +14,7 @@ use ctmatch::volume::identifiers;
 use ctmatch::volume::read;
 use generator::CUBE_MM;
 use generator::Config;
+use generator::Lesion;
 use generator::Phantom;
 use generator::generate;
 use generator::plan::Choice;
@@ -57,6 +58,7 @@ fn a_seed_gives_the_same_voxels_everywhere() {
         hash, "827f25afafc32f60",
         "the voxels of seed 7 changed: intended changes need a new hash and a retrained demo model"
     );
+    assert_eq!((all.plan.clone(), all.report.clone()), write(7, &Choice::These([true; 18])));
     assert_ne!(phantom(8, 48, [true; 18]).voxels, all.voxels);
 }
 
@@ -170,6 +172,39 @@ fn left_is_left_in_the_file() {
         };
         assert!(lung(false) > lung(true), "seed {seed}");
     }
+}
+
+#[test]
+fn number_size_side_and_lobe_are_those_of_the_lesions() {
+    let mut wrong = Vec::new();
+    for seed in 0..8 {
+        let phantom = phantom(seed, 96, [true; 18]);
+        for (finding, attributes) in phantom.plan.attributes.iter().enumerate() {
+            let lesions: Vec<_> = phantom.lesions.iter().filter(|lesion| lesion.finding == finding).collect();
+            let mut sides: Vec<_> = lesions.iter().filter_map(|lesion| lesion.side).collect();
+            sides.sort();
+            sides.dedup();
+            let side = if sides.len() == 2 { Some(Side::Both) } else { sides.first().copied() };
+            let mut lobes: Vec<_> = lesions.iter().filter_map(|lesion| lesion.lobe).collect();
+            lobes.sort();
+            lobes.dedup();
+            if side != attributes.side || !attributes.lobes.is_empty() && lobes != attributes.lobes {
+                wrong.push(format!("seed {seed}, {}: {side:?} {lobes:?}, stated {attributes:?}", FINDINGS[finding]));
+            }
+            if finding == 9 {
+                let longest = |lesion: &&Lesion| (0..3).map(|n| lesion.high[n] + 1 - lesion.low[n]).max().unwrap();
+                let mm = lesions.iter().map(longest).max().unwrap() as f64 * phantom.spacing_mm[0];
+                let stated = f64::from(attributes.size_mm.unwrap());
+                // Soft and lobed edges, whole voxels.
+                if (mm - stated).abs() > 0.15 * stated + 1.5 * phantom.spacing_mm[0]
+                    || Some(lesions.len()) != attributes.count
+                {
+                    wrong.push(format!("seed {seed}: {} nodules of {mm:.0} mm, stated {attributes:?}", lesions.len()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
