@@ -375,6 +375,8 @@ fn fill(template: &str, attributes: &Attributes) -> String {
         .replace("{degree}", degree)
         .replace("{amount}", amount)
         .replace("{count}", count);
+    // Eight, eleven, eighteen.
+    let text = [" a 8", " a 11 ", " a 18 "].iter().fold(text, |text, a| text.replace(a, &a.replace(" a ", " an ")));
     capital(&text)
 }
 
