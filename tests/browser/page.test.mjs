@@ -216,9 +216,9 @@ test('views: keys, wheel, windows and cross-hair', async () => {
 test('a model without both towers: the page says what it cannot do, and does not offer it', async () => {
   const manifest = JSON.parse(await readFile(join(www, 'model/manifest.json'), 'utf8'));
   for (const purpose of ['zero-shot', 'images', 'reports']) {
-    const { page, finish } = await newPage(browser, server.origin);
+    const { page, finish } = await tests.newPage();
     await page.route('**/model/manifest.json', (route) => route.fulfill({ json: { ...manifest, purpose } }));
-    await page.goto(`${server.origin}/`);
+    await page.goto(`${tests.origin}/`);
     await page.waitForFunction((line) => document.querySelector('#hint').textContent === line, text(`only_${purpose}`, {}, 'en'));
     await page.click('#use-sample');
     await page.waitForSelector('#reports li');
