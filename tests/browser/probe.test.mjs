@@ -9,7 +9,7 @@ import { POLICY_HEADERS } from './serve.mjs';
 
 const tests = host();
 const manifest = JSON.parse(await readFile(join(www, 'model/manifest.json'), 'utf8'));
-const MODEL_BYTES = [manifest.files.tokenizer, ...manifest.variants.q8.shards].reduce((sum, { bytes }) => sum + bytes, 0);
+const MODEL_BYTES = [manifest.files.tokenizer, ...manifest.variants.q8.shards, manifest.variants.q8.prompts].reduce((sum, { bytes }) => sum + bytes, 0);
 
 const MODEL = { model: '/model/manifest.json' };
 /** In the page: `arg.worker` may name a script. */
