@@ -29,6 +29,8 @@ use safetensors::tensor::TensorView;
 use serde_json::json;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -135,6 +137,9 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
     }
 }
 
+/// Most work that is lost when the command is stopped from outside.
+const BETWEEN_SAVES: Duration = Duration::from_secs(10);
+
 /// Adds to a store what it does not have.
 fn fill(path: &Path, arguments: &Arguments, global: &Global) -> Result<()> {
     if arguments.volumes.is_none() && arguments.reports.is_none() {
@@ -171,7 +176,18 @@ fn fill(path: &Path, arguments: &Arguments, global: &Global) -> Result<()> {
     let save = |store: &Store| files::write(path, &store.to_bytes()?);
     save(&store)?;
     let reading = store::Reading { read: &arguments.read, accept: &arguments.accept };
-    let tally = store::add_volumes(&mut store, &paths, &session, &reading, global, save)?;
+    let mut last = Instant::now();
+    let save_now_and_then = |store: &Store| {
+        if last.elapsed() < BETWEEN_SAVES {
+            return Ok(());
+        }
+        last = Instant::now();
+        save(store)
+    };
+    let tally = store::add_volumes(&mut store, &paths, &session, &reading, global, save_now_and_then);
+    // Also after a failure of the device: what was done is kept.
+    save(&store)?;
+    let tally = tally?;
     let (volumes, reports) = (store.entries(Kind::Volume).len(), store.entries(Kind::Report).len());
     if global.json {
         let failed = tally.failed.iter().map(

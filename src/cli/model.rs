@@ -41,6 +41,13 @@ pub(crate) fn device(global: &Global) -> Result<Device> {
     }
 }
 
+/// Says on stderr that scores have no meaning.
+pub(crate) fn warn_untrained(untrained: bool) {
+    if untrained {
+        eprintln!("warning: this model is untrained, its scores have no meaning");
+    }
+}
+
 /// Loads a model folder, checking every file.
 pub(crate) fn open(arguments: &ModelArguments, global: &Global) -> Result<Session> {
     let json = files::read_text(&arguments.model.join("manifest.json"))?;
@@ -48,9 +55,7 @@ pub(crate) fn open(arguments: &ModelArguments, global: &Global) -> Result<Sessio
     let names: Vec<_> = manifest.variants.keys().map(String::as_str).collect();
     let default = names.iter().find(|n| **n == "q8").or(names.first()).copied();
     let variant = arguments.variant.as_deref().or(default).context("the model folder has no weights")?;
-    if manifest.untrained {
-        eprintln!("warning: this model is untrained, its scores have no meaning");
-    }
+    warn_untrained(manifest.untrained);
     let device = device(global)?;
     let mut builder = SessionBuilder::new(&json, variant, &device)?;
     let entries: Vec<_> = builder.files().cloned().collect();
@@ -84,6 +89,7 @@ pub(crate) fn identity(session: &Session) -> ModelIdentity {
         variant: session.variant().0.into(),
         weights_sha256: session.weights_sha256(),
         license: manifest.license.clone(),
+        untrained: manifest.untrained,
     }
 }
 

@@ -75,6 +75,9 @@ struct Query {
 
 pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
     let store = store::read(&arguments.store)?.context("give --store")?;
+    if arguments.model.is_none() {
+        model::warn_untrained(store.model().untrained);
+    }
     let query = query(arguments, &store, global)?;
     let kind = match arguments.find {
         Find::Volumes => Kind::Volume,

@@ -19,6 +19,7 @@ use ctmatch::rank::store::Kind;
 use ctmatch::rank::store::Precision;
 use ctmatch::rank::store::Store;
 use ctmatch::session::Session;
+use std::collections::HashSet;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -164,14 +165,14 @@ pub(crate) struct Reading<'a> {
 }
 
 /// Encodes volumes that a store does not have. One that cannot be read or encoded does not stop the others; a failure of the device
-/// does. `saved` is called after each volume.
+/// does. `added` is called after each volume that was new.
 pub(crate) fn add_volumes(
     store: &mut Store,
     paths: &[PathBuf],
     session: &Session,
     reading: &Reading<'_>,
     global: &Global,
-    mut saved: impl FnMut(&Store) -> Result<()>,
+    mut added: impl FnMut(&Store) -> Result<()>,
 ) -> Result<Tally> {
     let mut tally = Tally::default();
     let bar = output::bar(global, "volumes", false);
@@ -180,7 +181,7 @@ pub(crate) fn add_volumes(
         match add_volume(store, path, session, reading, global) {
             Ok(true) => {
                 tally.encoded += 1;
-                saved(store)?;
+                added(store)?;
             }
             Ok(false) => tally.kept += 1,
             Err(error) => {
@@ -226,8 +227,9 @@ fn add_volume(
 pub(crate) fn new_texts<'t>(store: &Store, texts: &'t [Text], view: View) -> Result<Vec<&'t Text>> {
     store.require_view(view.name())?;
     let mut new = Vec::new();
+    let mut ids = HashSet::new();
     for (number, text) in texts.iter().enumerate().map(|(i, text)| (i + 1, text)) {
-        if texts[..number - 1].iter().any(|earlier| earlier.id == text.id) {
+        if !ids.insert(text.id.as_str()) {
             return Err(Error::Store(format!("report {number} has the id of an earlier one")).into());
         }
         match store.place(Kind::Report, &text.id) {

@@ -58,7 +58,8 @@ impl SplitMix64 {
     }
 }
 
-/// A number with its 95 % bootstrap interval over patients; without an interval where too few resamples define the number.
+/// A number with its 95 % bootstrap interval over patients; without one for a single patient, and where fewer than 40 resamples define
+/// the number.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// on the data as they are
@@ -115,8 +116,8 @@ impl Bootstrap {
             values.extend(statistic(&weights));
         }
         values.sort_by(f64::total_cmp);
-        // Of fewer than 40 values the 2.5th percentile would be the least or the one beside it.
-        let at = |share| (values.len() >= 40).then(|| percentile(&values, share));
+        // Of fewer than 40 values the 2.5th percentile would be the least or the one beside it; one patient has no spread.
+        let at = |share| (values.len() >= 40 && self.patients > 1).then(|| percentile(&values, share));
         Some(Estimate { value, low: at(0.025), high: at(0.975) })
     }
 

@@ -39,6 +39,8 @@ pub struct ModelIdentity {
     pub weights_sha256: String,
     /// licence of the weights
     pub license: String,
+    /// whether the weights are random: every score is meaningless
+    pub untrained: bool,
 }
 
 /// What a latent is of.

@@ -4,6 +4,7 @@ use ctmatch::rank::edits::EditKind;
 use ctmatch::rank::edits::Edited;
 use ctmatch::rank::edits::edits;
 use ctmatch::rank::edits::statements;
+use ctmatch::rank::statistics::SplitMix64;
 use ctmatch::text::keywords::LABELS;
 use ctmatch::text::keywords::Status;
 use ctmatch::text::keywords::statuses;
@@ -212,4 +213,73 @@ fn edits_of_real_wording_keep_what_they_do_not_change() {
         }
     }
     assert!(made > 40, "{made}");
+}
+
+/// Word salad with odd characters: no panic, and every edit that is made holds its promise.
+#[test]
+fn any_text_can_be_edited() {
+    const PARTS: [&str; 40] = [
+        "A",
+        "nodule",
+        "nodules",
+        "is",
+        "are",
+        "seen",
+        "not",
+        "no",
+        "No",
+        "left",
+        "Right",
+        "upper",
+        "lobe",
+        "4.5 mm",
+        "3x4cm",
+        "2 x",
+        "×",
+        "mild",
+        "severe",
+        "small",
+        "pacemaker",
+        "port",
+        "catheters",
+        "pleural effusion",
+        "emphysema",
+        ".",
+        ";",
+        ",",
+        "\n",
+        "\n\n",
+        "without",
+        "cannot be excluded",
+        "several",
+        "a",
+        "There",
+        "İ’",
+        "肺。",
+        "mm",
+        ".5",
+        "heart is enlarged",
+    ];
+    let mut random = SplitMix64::new(9);
+    let mut salad = |length: usize| -> String {
+        let words: Vec<_> = (0..length).map(|_| PARTS[random.below(PARTS.len())]).collect();
+        words.join(if length.is_multiple_of(2) { " " } else { "" })
+    };
+    let mut made = 0;
+    for round in 0..400 {
+        let before = report(&salad(round % 24), &salad(round % 7));
+        let foreign = [salad(5), salad(8)];
+        let said = statuses(&format!("{}\n\n{}", before.findings, before.impression));
+        for kind in EditKind::ALL {
+            for edited in edits(&before, kind, &foreign) {
+                made += 1;
+                assert_ne!(edited.report, before);
+                if edited.edit.finding.is_none() {
+                    let report = edited.report;
+                    assert_eq!(statuses(&format!("{}\n\n{}", report.findings, report.impression)), said, "{kind:?}");
+                }
+            }
+        }
+    }
+    assert!(made > 1000, "{made}");
 }

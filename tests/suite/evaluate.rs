@@ -518,6 +518,13 @@ fn items_are_built_and_judged() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("warning[W_NO_VOLUME]: 1 of 6 items are left out"));
     let result: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&result["itemsLeftOut"], &result["multipleChoice"]["items"]), (&1.into(), &5.into()));
+    let (_, errors) = failure(&["evaluate", "--model", &model, "--items", path(&reports), "--store", path(&store)]);
+    assert_eq!(errors, "error[TEXT_INPUT]: text: the item file is not made of items: line 1, column 1\n");
+    assert_eq!(
+        failure(&["evaluate", "--items", path(&items), "--store", path(&store)]).0,
+        Some(2),
+        "a model is needed"
+    );
     assert_eq!(failure(&["evaluate", "--model", &model, "--store", path(&store)]).0, Some(2), "a task is needed");
 }
 
@@ -582,6 +589,7 @@ fn retrieval_of_the_command_equals_the_reference_scripts() {
         variant: "f32".into(),
         weights_sha256: "w".into(),
         license: "CC0-1.0".into(),
+        untrained: false,
     };
     let mut store = Store::new(identity, Precision::F16);
     let names: Vec<String> = (0..130).map(|i| format!("valid_{i}_a_1")).collect();
@@ -627,8 +635,6 @@ fn retrieval_of_the_command_equals_the_reference_scripts() {
     assert_eq!(std::fs::read_to_string(out.join("retrieval.csv")).unwrap().lines().count(), 131);
     let text = stdout(&["evaluate", "--retrieval", "--store", path(&file), "--hubness", "csls", "--bootstrap", "10"]);
     assert!(text.contains("retrieval: 130 pairs of volume and report\n  report to volume: median rank "), "{text}");
-    let (_, errors) = failure(&["evaluate", "--items", path(&table), "--store", path(&file)]);
-    assert!(errors.starts_with("error[TEXT_INPUT]: text: the item file is not made of items: line 1"), "{errors}");
 }
 
 #[test]

@@ -76,9 +76,9 @@ fn intervals_are_over_patients() {
     let again = Bootstrap::new((0..400).map(|i| i.to_string()), 2000, 3).mean(&coins).unwrap();
     assert_eq!(found, again);
     assert_ne!(found, Bootstrap::new((0..400).map(|i| i.to_string()), 2000, 4).mean(&coins).unwrap());
-    // One patient: every resample is the data.
+    // One patient has no spread.
     let one = Bootstrap::new(["p", "p"], 100, 1).mean(&[0.0, 1.0]).unwrap();
-    assert_eq!((one.low, one.high), (Some(0.5), Some(0.5)));
+    assert_eq!((one.value, one.low, one.high), (0.5, None, None));
     assert_eq!(Bootstrap::new([""; 0], 100, 1).mean(&[]), None);
     assert_eq!(Bootstrap::new(["p"], 10, 1).mean(&[1.0]).unwrap().low, None, "too few resamples for a percentile");
 }

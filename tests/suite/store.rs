@@ -24,6 +24,7 @@ fn model(space: &str, variant: &str) -> ModelIdentity {
         variant: variant.into(),
         weights_sha256: format!("{space}-{variant}"),
         license: "CC0-1.0".into(),
+        untrained: false,
     }
 }
 

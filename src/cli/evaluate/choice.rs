@@ -31,6 +31,7 @@ use ctmatch::weights;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::json;
+use std::collections::HashSet;
 use std::path::Path;
 
 /// Items and the digest of their file.
@@ -43,6 +44,11 @@ impl Items {
     pub(super) fn read(path: &Path) -> Result<Self> {
         let bytes = files::read(path)?;
         Ok(Items { items: parse_items(&bytes)?, sha256: weights::sha256_hex(&bytes) })
+    }
+
+    /// Names of the volumes that are asked about.
+    pub(super) fn volumes(&self) -> HashSet<&str> {
+        self.items.iter().map(|item| volume_name(&item.image)).collect()
     }
 }
 
@@ -169,6 +175,9 @@ fn choices(run: &Run<'_>, asked: &[Asked<'_>], latents: &[Latent]) -> Result<Vec
     asked.iter().map(choice).collect()
 }
 
+/// Most volumes that stand for those of other patients, evenly spread over the store.
+const BANK: usize = 256;
+
 /// Ways to choose without looking at the volume: what they reach above chance, the items give away (MODELS.md section 4.3).
 fn baselines(
     run: &Run<'_>,
@@ -188,7 +197,7 @@ fn baselines(
         ("most findings", by_text(&findings)),
         ("fewest findings", by_text(&|text| -findings(text))),
     ];
-    let session = run.session()?;
+    let (session, volumes) = (run.session()?, run.store.latents(Kind::Volume));
     // Of any size: all around it the model grid is filled with air.
     let [mm, ..] = session.manifest().preprocess.spacing_mm;
     let air = Volume::from_hu(vec![-1000; 8], [2; 3], [10.0 * mm; 3])?;
@@ -205,16 +214,12 @@ fn baselines(
     };
     scored.extend(against(&|_| Some(air.clone()))?.map(|scores| ("air volume", scores)));
     // The mean cosine with many volumes is the cosine with their mean, up to a factor that orders nothing.
-    let volumes = run.store.latents(Kind::Volume);
-    let patients: Vec<&str> = run.store.entries(Kind::Volume).iter().map(|entry| patient_of(&entry.id)).collect();
+    let entries = run.store.entries(Kind::Volume);
     let others = |at: usize| {
         let own = patient_of(&asked[at].item.image);
-        let bank: Vec<Latent> = volumes
-            .iter()
-            .zip(&patients)
-            .filter(|(_, patient)| **patient != own)
-            .map(|(latent, _)| latent.clone())
-            .collect();
+        let of_others: Vec<usize> = (0..entries.len()).filter(|&v| patient_of(&entries[v].id) != own).collect();
+        let step = of_others.len().div_ceil(BANK).max(1);
+        let bank: Vec<Latent> = of_others.into_iter().step_by(step).map(|v| volumes[v].clone()).collect();
         rank::mean(&bank).ok()
     };
     scored.extend(against(&others)?.map(|scores| ("mean of other patients' volumes", scores)));

@@ -41,13 +41,13 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
     /// Multiple choice: items, as written by `build-items`
-    #[arg(long, value_name = "JSONL")]
+    #[arg(long, value_name = "JSONL", requires = "model")]
     items: Option<PathBuf>,
     /// Retrieval: report to volume, volume to report, and with --labels volume to volume
     #[arg(long)]
     retrieval: bool,
     /// Zero-shot: "X is present." against "X is not present." for the 18 findings; needs --labels
-    #[arg(long, requires = "labels")]
+    #[arg(long, requires_all = ["labels", "model"])]
     zero_shot: bool,
     /// Store with the volumes; several are joined
     #[arg(long, value_name = "FILE", required_unless_present = "volumes")]
@@ -141,7 +141,7 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
             Some(model::open(&model, global)?)
         }
     };
-    let (store, tally) = latents(arguments, stored, session.as_ref(), global)?;
+    let (store, tally) = latents(arguments, stored, session.as_ref(), items.as_ref(), global)?;
     let run = Run { arguments, global, session, store, labels };
     let mut result = json!({ "settings": settings(arguments), "provenance": provenance(&run), "volumes": run.store.entries(Kind::Volume).len() });
     if let Some(folder) = &arguments.out {
@@ -172,6 +172,7 @@ fn latents(
     arguments: &Arguments,
     stored: Option<Store>,
     session: Option<&Session>,
+    items: Option<&choice::Items>,
     global: &Global,
 ) -> Result<(Store, store::Tally)> {
     let mut tally = store::Tally::default();
@@ -183,12 +184,19 @@ fn latents(
             }
             store
         }
-        (Some(store), None) => store,
+        (Some(store), None) => {
+            model::warn_untrained(store.model().untrained);
+            store
+        }
         (None, Some(session)) => Store::new(model::identity(session), Precision::F16),
         (None, None) => bail!("give --store or --model"),
     };
     if let (Some(folder), Some(session)) = (&arguments.volumes, session) {
-        let paths = store::volumes_in(folder)?;
+        let mut paths = store::volumes_in(folder)?;
+        if let Some(items) = items.filter(|_| !arguments.retrieval && !arguments.zero_shot) {
+            let named = items.volumes();
+            paths.retain(|path| named.contains(store::id_of(path).as_str()));
+        }
         let reading = store::Reading { read: &arguments.read, accept: &arguments.accept };
         tally = store::add_volumes(&mut store, &paths, session, &reading, global, |_| Ok(()))?;
     }
