@@ -7,12 +7,14 @@ mod build_items;
 mod convert;
 mod encode;
 mod evaluate;
+mod export;
 mod files;
 mod hash_checkpoint;
 mod inspect;
 mod model;
 mod npy;
 mod output;
+mod parquet;
 mod phantom;
 mod preprocess;
 mod rank;
@@ -95,6 +97,8 @@ enum Command {
     Phantom(write_phantoms::Arguments),
     /// Find the closest volumes or reports of a store
     Search(search::Arguments),
+    /// Write the latents of a store as Parquet
+    Export(export::Arguments),
     /// Build multiple-choice items from reports
     BuildItems(build_items::Arguments),
     /// Judge a model: multiple choice, retrieval, zero-shot, with intervals
@@ -118,6 +122,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Bench(command) => bench::run(command, global),
         Command::Phantom(command) => write_phantoms::run(command, global),
         Command::Search(command) => search::run(command, global),
+        Command::Export(command) => export::run(command, global),
         Command::BuildItems(command) => build_items::run(command, global),
         Command::Evaluate(command) => evaluate::run(command, global),
         Command::ZeroShot(command) => zero_shot::run(command, global),
