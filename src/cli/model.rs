@@ -7,7 +7,6 @@ use super::output;
 use anyhow::Context;
 use anyhow::Result;
 use ctmatch::device::Device;
-use ctmatch::rank::store::ModelIdentity;
 use ctmatch::session::Phase;
 use ctmatch::session::Progress;
 use ctmatch::session::Session;
@@ -77,20 +76,6 @@ pub(crate) const NOTICE: &str = "Research use only. Not a medical device.";
 /// The last line of every table.
 pub(crate) fn print_notice(session: &Session) -> Result<()> {
     output::line(format_args!("{NOTICE} Model weights: {}.", session.manifest().license))
-}
-
-/// Which model the latents of a session are of.
-pub(crate) fn identity(session: &Session) -> ModelIdentity {
-    let manifest = session.manifest();
-    ModelIdentity {
-        id: manifest.id.clone(),
-        revision: manifest.revision.clone(),
-        embedding_space: manifest.embedding_space.clone(),
-        variant: session.variant().0.into(),
-        weights_sha256: session.weights_sha256(),
-        license: manifest.license.clone(),
-        untrained: manifest.untrained,
-    }
 }
 
 fn read_shard(folder: &Path, name: &str) -> Result<Vec<u8>> {

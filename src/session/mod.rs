@@ -23,6 +23,7 @@ use crate::rank;
 use crate::rank::Latent;
 use crate::rank::RankOptions;
 use crate::rank::Ranking;
+use crate::rank::store::ModelIdentity;
 use crate::rank::zero_shot::PromptLatents;
 use crate::text::TokenIds;
 use crate::text::Tokenizer;
@@ -326,6 +327,20 @@ impl Session {
     pub fn weights_sha256(&self) -> String {
         let all: String = self.variant.shards.iter().map(|shard| shard.sha256.to_ascii_lowercase()).collect();
         weights::sha256_hex(all.as_bytes())
+    }
+
+    /// Which model the latents are of.
+    pub fn identity(&self) -> ModelIdentity {
+        let manifest = &self.manifest;
+        ModelIdentity {
+            id: manifest.id.clone(),
+            revision: manifest.revision.clone(),
+            embedding_space: manifest.embedding_space.clone(),
+            variant: self.variant_name.clone(),
+            weights_sha256: self.weights_sha256(),
+            license: manifest.license.clone(),
+            untrained: manifest.untrained,
+        }
     }
 
     /// The record that belongs to every result.

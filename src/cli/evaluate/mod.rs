@@ -188,7 +188,7 @@ fn latents(
             model::warn_untrained(store.model().untrained);
             store
         }
-        (None, Some(session)) => Store::new(model::identity(session), Precision::F16),
+        (None, Some(session)) => Store::new(session.identity(), Precision::F16),
         (None, None) => bail!("give --store or --model"),
     };
     if let (Some(folder), Some(session)) = (&arguments.volumes, session) {
