@@ -496,7 +496,7 @@ class Session {
       const module = await compile(response, either);
       either?.throwIfAborted();
       try {
-        await init({ module_or_path: module });
+        (await init({ module_or_path: module })).__wasm_call_ctors();
       } catch (cause) {
         trapped = true;
         if (cause instanceof RangeError) throw wasmAbort(cause.message);

@@ -19,7 +19,6 @@ const BINS: usize = 10;
 
 /// An item with a score for each option.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Choice {
     /// of the item
     pub id: String,
@@ -131,7 +130,7 @@ pub struct Summary {
 
 /// How to evaluate.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct EvaluateOptions {
     /// logarithm of the factor before the softmax over options; no calibration without one
     pub temperature: Option<f64>,

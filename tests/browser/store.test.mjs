@@ -97,8 +97,10 @@ test('10,000 latents are searched in time', async () => {
     const { embeddingSpace } = session.info.model;
     const rows = Array.from({ length: count }, (_, i) => ({ id: String(i), tokens: 1, truncated: false, textSha256: '' }));
     const store = await session.openStore();
+    const t0 = performance.now();
     await store.add({ reports: { size: count, embeddingSpace, view: 'full', rows, vectors } });
     const query = { size: 1, embeddingSpace, view: 'full', rows: [rows[7]], vectors: vectors.slice(7 * length, 8 * length) };
+    const added = performance.now() - t0;
     const times = [];
     let hits;
     for (let i = 0; i < 5; i++) {
@@ -107,9 +109,9 @@ test('10,000 latents are searched in time', async () => {
       times.push(performance.now() - from);
     }
     await session.close();
-    return { hits: hits.map(({ id }) => id), times };
+    return { hits: hits.map(({ id }) => id), times, added };
   });
-  console.log('search of 10,000 (ms)', found.times);
+  console.log('10,000 latents: added in', found.added, 'ms, searched in', found.times);
   assert.equal(found.hits[0], '7');
   assert.equal(found.hits.length, 10);
   assert.ok(Math.min(...found.times) <= MOST_MS);
@@ -127,8 +129,7 @@ test('multiple choice is judged as by hand', async () => {
     ];
     const result = await session.evaluate(choices, { tieTolerance: 0, rounds: 50 });
     const refused = await session.evaluate([{ id: '1', patient: 'a', truth: 5, scores: [1, 2] }]).catch((error) => error.code);
-    const unknown = await session.evaluate([{ ...choices[0], colour: 1 }]).catch((error) => error.code);
-    return { result, refused, unknown };
+    return { result, refused };
   });
   assert.equal(found.error, undefined, JSON.stringify(found.error));
   const { summary, outcomes } = found.result;
@@ -136,6 +137,6 @@ test('multiple choice is judged as by hand', async () => {
   assert.ok(Math.abs(summary.margin.value - 0.3) < 1e-12); // (0.7 - 0.1) / 2
   assert.deepEqual(summary.byKind.map(({ kind, accuracy }) => [kind, accuracy.value]), [['lobe', 1], ['random', 0.5]]);
   assert.deepEqual(outcomes.map(({ id, chosen, rank, correct }) => [id, chosen, rank, correct]), [['1', 0, 1, true], ['2', 0, 2, false]]);
-  assert.deepEqual([found.refused, found.unknown], ['INVALID_ARGUMENT', 'INVALID_ARGUMENT']);
+  assert.equal(found.refused, 'INVALID_ARGUMENT');
   await finish();
 });
