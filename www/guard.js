@@ -11,7 +11,7 @@
   });
 
   // The policy's connect-src does not cover these.
-  for (const name of ['RTCPeerConnection', 'webkitRTCPeerConnection', 'WebTransport']) delete window[name];
+  for (const name of ['RTCPeerConnection', 'webkitRTCPeerConnection', 'WebTransport', 'open']) delete window[name];
 
   window.navigation?.addEventListener('navigate', (event) => {
     if (event.cancelable && !sameOrigin(event.destination.url)) event.preventDefault();
