@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The one door. Installs what is missing and says what and which version.
 #   ./build.sh         package (pkg/) and page (www/)
-#   ./build.sh demo    the same, then serves the page on 127.0.0.1 with the strict headers
+#   ./build.sh site    the same, then the folder to host (dist/, or the one given)
+#   ./build.sh demo    the same, then serves it on 127.0.0.1 with the strict headers
 #   ./build.sh test    the same set-up, then every check
 #   ./build.sh fuzz    the libFuzzer targets of tests/fuzz one after the other, 20 minutes each or as many as given
 set -euo pipefail
@@ -178,13 +179,21 @@ case "${1:-build}" in
     setup
     build_package
     ;;
+  site)
+    setup
+    build_package
+    say "site"
+    node hosting/site.mjs "${2:-dist}"
+    ;;
   demo)
     setup
     build_package
+    say "site"
+    node hosting/site.mjs "$cache/site"
     say "serving"
-    exec node tests/browser/serve.mjs "${@:2}"
+    exec node tests/browser/serve.mjs --root "$cache/site" "${@:2}"
     ;;
   test) run_tests ;;
   fuzz) run_fuzz "${@:2}" ;;
-  *) stop "usage: ./build.sh [demo|test|fuzz [minutes]]" ;;
+  *) stop "usage: ./build.sh [demo|site [folder]|test|fuzz [minutes]]" ;;
 esac

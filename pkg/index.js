@@ -35,6 +35,7 @@ class Channel {
   /** @type {unknown} */
   #ended;
   #owned;
+  #watching = new AbortController();
   /** @type {(error: Event) => void} */
   onFailure = () => {};
   /** @type {(loss: any) => void} */
@@ -107,10 +108,16 @@ class Channel {
     });
   }
 
+  /** A worker that is killed says nothing, but the lock that it holds comes free. @param {string} lock */
+  watch(lock) {
+    globalThis.navigator?.locks?.request(lock, { signal: this.#watching.signal }, async () => this.onFailure(new Event('gone'))).catch(() => {});
+  }
+
   /** @param {unknown} error what pending and later calls reject with */
   end(error) {
     if (this.#ended) return;
     this.#ended = error;
+    this.#watching.abort();
     for (const { reject } of this.#pending.values()) reject(error);
     this.#pending.clear();
     if (this.#owned) this.worker.terminate();
@@ -380,7 +387,8 @@ function greeting(channel, signal) {
       clearTimeout(timer);
       reject(workerBlocked(event instanceof ErrorEvent && event.message ? event.message : 'not loaded'));
     };
-    channel.call('hello', [], { signal }).then(resolve, reject).finally(() => clearTimeout(timer));
+    const lock = `ctmatch worker ${Math.random()}`;
+    channel.call('hello', [lock], { signal }).then(() => resolve(channel.watch(lock)), reject).finally(() => clearTimeout(timer));
   });
 }
 

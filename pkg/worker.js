@@ -40,7 +40,12 @@ const watchLoss = () => {
 
 /** @type {Record<string, (call: import('./index.js').CallOptions, ...args: any[]) => Promise<{ value?: unknown, transfer?: Transferable[] }>>} */
 const methods = {
-  async hello() {
+  async hello(_call, lock) {
+    // Held as long as this worker lives: whoever gets it knows that it is gone.
+    await new Promise((resolve) => {
+      if (!navigator.locks) return resolve(undefined);
+      return navigator.locks.request(lock, () => new Promise(() => resolve(undefined))).catch(resolve);
+    });
     return {};
   },
   async probe({ signal }, options) {

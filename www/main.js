@@ -2,6 +2,7 @@
 
 import { open } from './ctmatch/index.js';
 import { currentLanguage, errorText, languageTag, number, placeText, ruleText, setLanguage, text } from './i18n.js';
+import { seal, start as showNetwork } from './offline.js';
 import { Candidates, record, renderRanking } from './ranking.js';
 import { Viewer } from './viewer.js';
 
@@ -459,6 +460,7 @@ const rank = () => run('phase_model', async (call) => {
   const session = await freshSession(call);
   if (!session.info.model) {
     await session.loadModel(new URL(MANIFEST, document.baseURI), call);
+    await seal();
     state.latent = undefined;
     renderControls();
   }
@@ -560,6 +562,7 @@ for (const type of ['dragenter', 'dragover', 'dragleave', 'drop']) {
 }
 window.addEventListener('drop', (event) => openFiles([...(event.dataTransfer?.files ?? [])]));
 
+showNetwork(() => state.session?.info.urls ?? []);
 setLanguage(currentLanguage());
 document.documentElement.lang = languageTag();
 renderAll();
