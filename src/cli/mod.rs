@@ -7,6 +7,7 @@ mod build_items;
 mod convert;
 mod encode;
 mod evaluate;
+mod explain;
 mod export;
 mod files;
 mod hash_checkpoint;
@@ -103,6 +104,8 @@ enum Command {
     BuildItems(build_items::Arguments),
     /// Judge a model: multiple choice, retrieval, zero-shot, with intervals
     Evaluate(evaluate::Arguments),
+    /// Show which cubes of a volume a score comes from
+    Explain(explain::Arguments),
     /// Score a volume by the zero-shot labels and by yes/no questions
     ZeroShot(zero_shot::Arguments),
     /// Write a checkpoint with computed numbers, for tests and demonstrations
@@ -125,6 +128,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Export(command) => export::run(command, global),
         Command::BuildItems(command) => build_items::run(command, global),
         Command::Evaluate(command) => evaluate::run(command, global),
+        Command::Explain(command) => explain::run(command, global),
         Command::ZeroShot(command) => zero_shot::run(command, global),
         Command::HashCheckpoint(command) => hash_checkpoint::run(command, global),
     };

@@ -84,18 +84,12 @@ fn read_shard(folder: &Path, name: &str) -> Result<Vec<u8>> {
 
 /// A `pace` for session calls that draws a bar per phase.
 pub(crate) fn pace(global: &Global) -> impl AsyncFnMut(Progress) -> ctmatch::Result<()> {
-    let message = |phase| match phase {
-        Phase::Preprocess => "preprocess",
-        Phase::Encode => "encode",
-        Phase::Text => "text",
-        Phase::SelfTest => "self-test",
-    };
     let quiet = global.quiet;
     let mut current: Option<(Phase, ProgressBar)> = None;
     async move |progress: Progress| {
         if !quiet {
             if current.as_ref().is_none_or(|(phase, _)| *phase != progress.phase) {
-                let bar = ProgressBar::new(progress.total as u64).with_message(message(progress.phase));
+                let bar = ProgressBar::new(progress.total as u64).with_message(progress.phase.name());
                 current = Some((progress.phase, bar));
             }
             if let Some((_, bar)) = &current {
