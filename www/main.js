@@ -9,6 +9,7 @@ import { MANIFEST_NAME, useFiles } from './model.js';
 import './results.js';
 import './sample.js';
 import './export.js';
+import './tools.js';
 import './zeroshot.js';
 import './quiz.js';
 import './retrieval.js';
