@@ -68,13 +68,13 @@ export function changed(...topics) {
 
 export function renderAll() {
   changed(...renders.keys());
-  renderStatus();
   renderError();
 }
 
 // ---- work
 
 function renderStatus() {
+  $('work').classList.toggle('idle', !state.running && !state.status && !state.error);
   $('progress-text').textContent = typeof state.status === 'function' ? state.status() : state.status && text(state.status);
 }
 
@@ -92,6 +92,7 @@ export const cures = (given) => Object.assign(actions, given);
 
 function renderError() {
   const error = /** @type {any} */ (state.error);
+  renderStatus();
   $('error').hidden = !error;
   if (!error) return;
   $('error-text').textContent = errorText(error);
@@ -143,7 +144,6 @@ export async function run(phase, work) {
   state.status = phase;
   $('progress-bar').removeAttribute('value');
   renderError();
-  renderStatus();
   changed('controls');
   try {
     state.status = (await work({ signal: controller.signal, onProgress })) ?? '';

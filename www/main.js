@@ -10,6 +10,7 @@ import { start as showNetwork } from './offline.js';
 import './results.js';
 import './sample.js';
 import './export.js';
+import './tools.js';
 import './zeroshot.js';
 import './quiz.js';
 import './retrieval.js';

@@ -14,7 +14,7 @@ const CLEAN_NAME = 'volume.nii.gz';
 const IDENTIFIERS_SHOWN = 200;
 
 export const viewer = new Viewer(
-  { planes: $('planes'), presets: $('presets'), width: $('window-width'), level: $('window-level'), probe: $('probe') },
+  { planes: $('planes'), presets: $('presets'), width: $('window-width'), level: $('window-level'), probe: $('probe'), cross: $('cross') },
   (error) => showError(error),
 );
 
@@ -99,6 +99,7 @@ cures({
 on('volume', () => {
   const { volume, entry } = state;
   $('volume').hidden = !volume;
+  $('drop').classList.toggle('compact', volume !== undefined);
   if (!volume) return;
   const triple = (values) => values.map((v) => number(v, { maximumFractionDigits: 3 })).join(' × ');
   const facts = [

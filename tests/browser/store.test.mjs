@@ -65,7 +65,7 @@ for (const worker of [true, false]) {
       return { order, before, hits, first, precision: again.precision, entries: [again.volumes.length, again.reports.length], sha256: again.volumes[0].sha256, stored: store.volumes[0].sha256, same, refused };
     });
     assert.equal(found.error, undefined, JSON.stringify(found.error));
-    for (const { view, rows } of ranked.views) {
+    for (const [view, { rows }] of Object.entries(ranked.views)) {
       assert.deepEqual(found.order[view].map(([index]) => index), rows.map(({ index }) => index), view);
       for (const [i, { cosine }] of rows.entries()) assert.ok(Math.abs(found.order[view][i][1] - cosine) < 1e-5, `${view} ${i}`);
     }

@@ -40,8 +40,8 @@ export async function example(file: File, signal: AbortSignal): Promise<string> 
   const hits: readonly string[] = (await store.search(image, { find: 'reports', hubness: 'csls', topK: 3 })).map(({ id }) => id);
   // @ts-expect-error what to find must be said
   await store.search(image, {});
-  const { summary } = await session.evaluate([{ id: '1', patient: 'p', truth: 0, scores: [1, 0] }], { rounds: 100 });
-  console.log(hits, (await store.save()).size, store.volumes[0]?.sha256, summary.top1.low ?? summary.top1.value);
+  const { summary: judged } = await session.evaluate([{ id: '1', patient: 'p', truth: 0, scores: [1, 0] }], { rounds: 100 });
+  console.log(hits, (await store.save()).size, store.volumes[0]?.sha256, judged.top1.low ?? judged.top1.value);
   store.close();
   const best = ranking.rows[0]?.cosine ?? 0;
   try {
