@@ -91,7 +91,9 @@ fn its_gradients_are_its_slopes() {
             // Half a unit of loss to either side along the gradient: beyond f32's noise, short enough to be straight.
             let step = (0.02 / square) as f32;
             let mut at = |sign: f32| {
-                let moved = |values: &[f32]| -> Vec<f32> { values.iter().zip(gradient).map(|(v, g)| v + sign * step * g).collect() };
+                let moved = |values: &[f32]| -> Vec<f32> {
+                    values.iter().zip(gradient).map(|(v, g)| v + sign * step * g).collect()
+                };
                 if name == BIAS {
                     return loss(&parameters, &moved(&bias)).0;
                 }

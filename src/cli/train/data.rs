@@ -139,7 +139,12 @@ pub struct Grids {
 }
 
 /// One phantom's share of a file of grids.
-fn draw(seed: u64, choice: &Choice, preprocess: &PreprocessConfig, vision: &VisionConfig) -> Result<(Vec<u8>, Vec<u8>)> {
+fn draw(
+    seed: u64,
+    choice: &Choice,
+    preprocess: &PreprocessConfig,
+    vision: &VisionConfig,
+) -> Result<(Vec<u8>, Vec<u8>)> {
     let ([d, h, w], [dz, dh, dw]) = (preprocess.grid, preprocess.spacing_mm);
     let (dims, spacing_mm) = ([h, w, d], [dh, dw, dz]);
     let phantom = generate(seed, &Config { dims, spacing_mm, choice: choice.clone(), ..Config::default() });
@@ -169,7 +174,10 @@ impl Grids {
         done: impl Fn(u64) + Sync,
     ) -> Result<Self> {
         let frames = preprocess.grid[0];
-        let lengths = [frames * vision.image_size * vision.image_size, frames / vision.temporal_patch_size * vision.side() * vision.side() * FINDINGS.len()];
+        let lengths = [
+            frames * vision.image_size * vision.image_size,
+            frames / vision.temporal_patch_size * vision.side() * vision.side() * FINDINGS.len(),
+        ];
         let mut grids = Grids { voxels: Vec::new(), marks: Vec::new(), shape: vision.clone(), frames };
         let total = seeds.len() * (lengths[0] + lengths[1]);
         if std::fs::metadata(path).is_ok_and(|found| found.len() == total as u64) {
@@ -259,7 +267,9 @@ impl Grids {
         for phantom in 0..phantoms {
             for slab in 0..self.depth() {
                 let mut most = [0.0f32; FINDINGS.len()];
-                self.marked(phantom, slab).enumerate().for_each(|(i, x)| most[i % FINDINGS.len()] = most[i % FINDINGS.len()].max(x));
+                self.marked(phantom, slab)
+                    .enumerate()
+                    .for_each(|(i, x)| most[i % FINDINGS.len()] = most[i % FINDINGS.len()].max(x));
                 let there = (0..FINDINGS.len()).filter(|&finding| most[finding] >= 0.4);
                 there.for_each(|finding| holders[finding].push((phantom, slab)));
             }

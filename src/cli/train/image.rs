@@ -1,10 +1,10 @@
 //! The image side of a step: slabs or volumes forward, the loss of the patches, and backward from pooled tokens.
 
+use super::super::phantom::rng::Rng;
+use super::super::phantom::truth::FINDINGS;
 use super::data::Grids;
 use super::parameters::Gradients;
 use super::parameters::Parameters;
-use super::super::phantom::rng::Rng;
-use super::super::phantom::truth::FINDINGS;
 use super::text::Leaves;
 use super::text::numbers;
 use super::tower;
@@ -30,7 +30,8 @@ pub const DENSE_BIAS: &str = "train.dense.bias";
 fn bias_table(leaves: &Leaves<'_>, vision: &VisionConfig) -> Tensor<2> {
     let reach = vision.side() as i32 - 1;
     let warped = |d: i32| (d.signum() as f32) * (d.abs() as f32).ln_1p();
-    let offsets: Vec<f32> = (-reach..=reach).flat_map(|h| (-reach..=reach).flat_map(move |w| [warped(h), warped(w)])).collect();
+    let offsets: Vec<f32> =
+        (-reach..=reach).flat_map(|h| (-reach..=reach).flat_map(move |w| [warped(h), warped(w)])).collect();
     let mut x: Tensor<2> = leaves.constant(&offsets, [offsets.len() / 2, 2]);
     for (number, key) in POSITION_BIAS_KEYS.iter().enumerate() {
         let bias: Tensor<1> = leaves.get(&format!("{key}.bias"));
@@ -80,14 +81,20 @@ fn bias_back(parameters: &Parameters, vision: &VisionConfig, gradients: &mut Gra
 /// What findings are in which patch: logits of tokens against the marks, weighted binary cross-entropy.
 ///
 /// Returns the loss, summed over patches and findings and times `scale`, and the gradient of the tokens.
-fn dense_loss(p: &Parameters, tokens: &[f32], marked: &[f32], scale: f32, gradients: &mut Gradients) -> (f32, Vec<f32>) {
-    let (weight, bias) = (&p[DENSE], &p[DENSE_BIAS]);
+fn dense_loss(
+    p: &Parameters,
+    tokens: &[f32],
+    marked: &[f32],
+    scale: f32,
+    gradients: &mut Gradients,
+) -> (f32, Vec<f32>) {
+    let weight = &p[DENSE];
     let dim = weight.len() / FINDINGS.len();
-    let mut logits = tower::linear(tokens, dim, weight);
+    let mut logits = logits(p, tokens);
     let mut loss = 0.0;
     for (row, marked) in logits.chunks_exact_mut(FINDINGS.len()).zip(marked.chunks_exact(FINDINGS.len())) {
-        for ((x, bias), y) in row.iter_mut().zip(bias).zip(marked) {
-            let logit = *x + bias;
+        for (x, y) in row.iter_mut().zip(marked) {
+            let logit = *x;
             let e = (-logit.abs()).exp();
             let log1p = e.ln_1p();
             // log(1 + exp(-x)) and log(1 + exp(x))
@@ -104,7 +111,13 @@ fn dense_loss(p: &Parameters, tokens: &[f32], marked: &[f32], scale: f32, gradie
 /// A step on single slabs through the spatial transformer; returns the mean loss.
 ///
 /// `picked`: phantom and slab.
-pub fn slab_step(p: &Parameters, vision: &VisionConfig, grids: &Grids, picked: &[(usize, usize)], rng: &mut Rng) -> (f32, Gradients) {
+pub fn slab_step(
+    p: &Parameters,
+    vision: &VisionConfig,
+    grids: &Grids,
+    picked: &[(usize, usize)],
+    rng: &mut Rng,
+) -> (f32, Gradients) {
     let bias = position_bias(p, vision);
     let tower = Tower { config: vision, parameters: p, bias: &bias };
     let seeds: Vec<u64> = picked.iter().map(|_| rng.bits()).collect();
@@ -189,20 +202,14 @@ pub fn gains_back(p: &Parameters, codes: &[u16], dpooled: &[f32], depth: usize) 
     dgains
 }
 
-/// How sure each finding is in patches with these tokens, `[tokens, findings]`, 0..=1.
-pub fn sureness(p: &Parameters, tokens: &[f32]) -> Vec<f32> {
+/// Logits of the findings in patches with these tokens, `[tokens, findings]`.
+pub fn logits(p: &Parameters, tokens: &[f32]) -> Vec<f32> {
     let mut logits = tower::linear(tokens, p[DENSE].len() / FINDINGS.len(), &p[DENSE]);
-    for row in logits.chunks_exact_mut(FINDINGS.len()) {
-        row.iter_mut().zip(&p[DENSE_BIAS]).for_each(|(x, bias)| *x = 1.0 / (1.0 + (-*x - bias).exp()));
-    }
     logits
-}
-
-impl Seen {
-    /// [`sureness`] of its tokens.
-    pub fn sureness(&self, p: &Parameters) -> Vec<f32> {
-        sureness(p, &self.tokens)
-    }
+        .chunks_exact_mut(FINDINGS.len())
+        .flat_map(|row| row.iter_mut().zip(&p[DENSE_BIAS]))
+        .for_each(|(x, b)| *x += b);
+    logits
 }
 
 /// The row with the largest product for each unit.
@@ -210,7 +217,11 @@ pub fn nearest(units: &[f32], rows: &[f32], dim: usize) -> Vec<u16> {
     let scores = tower::linear(units, dim, rows);
     let best = scores.chunks_exact(rows.len() / dim).map(|row| {
         let (mut best, mut highest) = (0, f32::MIN);
-        row.iter().enumerate().for_each(|(i, &x)| if x > highest { (best, highest) = (i, x) });
+        row.iter().enumerate().for_each(|(i, &x)| {
+            if x > highest {
+                (best, highest) = (i, x)
+            }
+        });
         best as u16
     });
     best.collect()
@@ -249,8 +260,7 @@ pub fn back(
                 let code = usize::from(seen.codes[token]);
                 // Straight through: the gradient of the row is that of the unit token.
                 let gain = gains[code] / depth as f32;
-                let mut dunit: Vec<f32> =
-                    dpooled[token / depth * dim..][..dim].iter().map(|d| gain * d).collect();
+                let mut dunit: Vec<f32> = dpooled[token / depth * dim..][..dim].iter().map(|d| gain * d).collect();
                 let pull = 2.0 * weights.commitment * per_patch;
                 let row = &rows[code * dim..][..dim];
                 dunit.iter_mut().zip(unit).zip(row).for_each(|((d, u), r)| *d += pull * (u - r));

@@ -1,8 +1,8 @@
 //! The losses that burn differentiates: of texts among themselves, and of image latents against texts.
 
+use super::super::phantom::truth::FINDINGS;
 use super::data::FACTS;
 use super::data::Facts;
-use super::super::phantom::truth::FINDINGS;
 use super::text::Leaves;
 use burn::tensor::Int;
 use burn::tensor::Tensor;
@@ -92,7 +92,13 @@ pub fn contrast(
 }
 
 /// That an image is closer to its report than to the same with one fact changed; `wrong` in the order of `owners`.
-pub fn edits_loss(leaves: &Leaves<'_>, latents: Tensor<2>, right: Tensor<2>, wrong: Tensor<2>, owners: &[usize]) -> Tensor<1> {
+pub fn edits_loss(
+    leaves: &Leaves<'_>,
+    latents: Tensor<2>,
+    right: Tensor<2>,
+    wrong: Tensor<2>,
+    owners: &[usize],
+) -> Tensor<1> {
     let index: Vec<i32> = owners.iter().map(|&owner| owner as i32).collect();
     let index: Tensor<1, Int> = Tensor::from_data(TensorData::new(index, [owners.len()]), &leaves.device);
     let scale: Tensor<1> = leaves.scalar(CONTRAST_SCALE).exp();

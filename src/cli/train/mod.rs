@@ -76,6 +76,9 @@ pub(crate) struct Arguments {
     /// Phantoms to learn from
     #[arg(long, value_name = "N", default_value = "4000")]
     phantoms: usize,
+    /// Those of them that images are compared with texts on
+    #[arg(long, value_name = "N", default_value = "3000")]
+    latent_phantoms: usize,
     /// Steps of the text tower
     #[arg(long, value_name = "N", default_value = "500")]
     text_steps: usize,
@@ -208,7 +211,8 @@ fn initial(manifest: &Manifest, seed: u64) -> Parameters {
     }
     let (dim, latent) = (manifest.vision.dim, manifest.dim_latent);
     let mut rng = Rng::new(seed, "extra");
-    let mut random = |count: usize, width: usize| (0..count).map(|_| 0.6 * rng.normal() / (width as f32).sqrt()).collect();
+    let mut random =
+        |count: usize, width: usize| (0..count).map(|_| 0.6 * rng.normal() / (width as f32).sqrt()).collect();
     parameters.insert(image::DENSE, &[FINDINGS.len(), dim], random(FINDINGS.len() * dim, dim));
     parameters.insert(image::DENSE_BIAS, &[FINDINGS.len()], vec![-4.0; FINDINGS.len()]);
     parameters.insert(losses::FACTS_WEIGHT, &[FACTS, latent], random(FACTS * latent, latent));
@@ -261,7 +265,15 @@ fn auroc(scores: &[f32], positive: impl Fn(usize) -> bool) -> Option<f64> {
     let wins: f64 = p
         .iter()
         .flat_map(|&i| n.iter().map(move |&j| (i, j)))
-        .map(|(i, j)| if scores[i] > scores[j] { 1.0 } else if scores[i] == scores[j] { 0.5 } else { 0.0 })
+        .map(|(i, j)| {
+            if scores[i] > scores[j] {
+                1.0
+            } else if scores[i] == scores[j] {
+                0.5
+            } else {
+                0.0
+            }
+        })
         .sum();
     Some(wins / (p.len() * n.len()) as f64)
 }
@@ -345,7 +357,8 @@ impl Trainer<'_> {
         }
         let held_cases: Vec<Case> = held_out.par_iter().map(|&seed| Case::new(seed, &choice)).collect();
         let prompts = self.prompt_difference(tokenizer)?;
-        let told = Told { cases: &cases, bank: self.bank(&cases, tokenizer)?, prompts: prompts.clone() };
+        let cases = &cases[..a.latent_phantoms.min(cases.len())];
+        let told = Told { cases, bank: self.bank(cases, tokenizer)?, prompts: prompts.clone() };
         let judged = Told { cases: &held_cases, bank: self.bank(&held_cases, tokenizer)?, prompts };
         if self.stage == 2 {
             self.latent_stage(&learned, &told, &held, &judged)?;
@@ -394,8 +407,7 @@ impl Trainer<'_> {
             let difference = part(n, n + FINDINGS.len()) - part(n + FINDINGS.len(), n + 2 * FINDINGS.len());
             let facts = losses::facts_loss(&leaves, said.clone(), &Truth(&truth));
             let asked = losses::prompt_loss(&leaves, said, difference, &Truth(&truth));
-            let contrast =
-                losses::contrast(&leaves, part(0, CASES), part(CASES, n), &truth[..CASES], &truth[CASES..]);
+            let contrast = losses::contrast(&leaves, part(0, CASES), part(CASES, n), &truth[..CASES], &truth[CASES..]);
             let parts = [facts.clone(), asked.clone(), contrast.clone()];
             let loss = facts * 2.0 + asked + contrast * 0.2;
             let graph = loss.backward();
@@ -448,8 +460,7 @@ impl Trainer<'_> {
                     }
                 })
                 .collect();
-            let (loss, gradients) =
-                image::slab_step(&self.parameters, &self.manifest.vision, grids, &picked, &mut rng);
+            let (loss, gradients) = image::slab_step(&self.parameters, &self.manifest.vision, grids, &picked, &mut rng);
             let rate = self.rate(steps);
             self.step += 1;
             let norm = self.parameters.step(&gradients, rate, self.step);
@@ -472,7 +483,8 @@ impl Trainer<'_> {
         let vision = &self.manifest.vision;
         let bias = image::position_bias(&self.parameters, vision);
         let tower = Tower { config: vision, parameters: &self.parameters, bias: &bias };
-        let slabs: Vec<(usize, usize)> = (0..100).flat_map(|phantom| [3, 5, 7, 9].map(|slab| (phantom, slab))).collect();
+        let slabs: Vec<(usize, usize)> =
+            (0..100).flat_map(|phantom| [3, 5, 7, 9].map(|slab| (phantom, slab))).collect();
         let highest: Vec<Vec<f32>> = slabs
             .par_iter()
             .map(|&(phantom, slab)| {
@@ -539,9 +551,10 @@ impl Trainer<'_> {
     fn latent_stage(&mut self, grids: &Grids, told: &Told<'_>, held: &Grids, judged: &Told<'_>) -> Result<()> {
         let a = self.arguments;
         if self.step == 0 {
+            self.raise_findings(grids);
             self.fit_codebook(grids);
         }
-        let codes: Vec<Vec<u16>> = self.look(grids, a.phantoms, true, |_, seen| seen.codes);
+        let codes: Vec<Vec<u16>> = self.look(grids, told.cases.len(), true, |_, seen| seen.codes);
         let held_codes: Vec<Vec<u16>> = self.look(held, judged.cases.len(), false, |_, seen| seen.codes);
         let depth = grids.depth();
         if self.step == 0 {
@@ -553,7 +566,7 @@ impl Trainer<'_> {
         let mut means = [0.0; 5];
         while self.step < a.latent_steps {
             let mut rng = self.rng();
-            let picked: Vec<usize> = (0..a.latents).map(|_| rng.below(a.phantoms)).collect();
+            let picked: Vec<usize> = (0..a.latents).map(|_| rng.below(told.cases.len())).collect();
             let pooled: Vec<f32> =
                 picked.par_iter().flat_map_iter(|&i| image::pooled(&self.parameters, &codes[i], depth)).collect();
             let compared = self.compare(&pooled, &picked, told, &mut rng)?;
@@ -590,7 +603,7 @@ impl Trainer<'_> {
         let mut means = [0.0; 5];
         while self.step < a.volume_steps {
             let mut rng = self.rng();
-            let picked: Vec<usize> = (0..a.batch).map(|_| rng.below(a.phantoms)).collect();
+            let picked: Vec<usize> = (0..a.batch).map(|_| rng.below(told.cases.len())).collect();
             let work: Vec<(usize, u64)> = picked.iter().map(|&phantom| (phantom, rng.bits())).collect();
             let bias = image::position_bias(&self.parameters, &vision);
             let tower = Tower { config: &vision, parameters: &self.parameters, bias: &bias };
@@ -666,9 +679,8 @@ impl Trainer<'_> {
         let centre = leaves.constant(centre, [1, width]);
         let share = (pooled.clone() * centre.clone()).sum_dim(1) / square;
         let rest = pooled.clone() - share.clone().matmul(centre);
-        let z = l2_normalize(
-            rest.matmul(leaves.get::<2>(PROJECTION).transpose()) + share.matmul(leaves.get::<2>(OFFSET)),
-        );
+        let z =
+            l2_normalize(rest.matmul(leaves.get::<2>(PROJECTION).transpose()) + share.matmul(leaves.get::<2>(OFFSET)));
         let texts = leaves.constant(&texts, [truth.len(), latent]);
         let prompts = leaves.constant(&told.prompts, [FINDINGS.len(), latent]);
         let asked = losses::prompt_loss(&leaves, z.clone(), prompts, &Truth(&image_truth));
@@ -689,7 +701,13 @@ impl Trainer<'_> {
     }
 
     /// What `keep` takes of volumes as they are now.
-    fn look<T: Send>(&self, grids: &Grids, count: usize, moved: bool, keep: impl Fn(usize, Seen) -> T + Sync) -> Vec<T> {
+    fn look<T: Send>(
+        &self,
+        grids: &Grids,
+        count: usize,
+        moved: bool,
+        keep: impl Fn(usize, Seen) -> T + Sync,
+    ) -> Vec<T> {
         let vision = &self.manifest.vision;
         let bias = image::position_bias(&self.parameters, vision);
         let tower = Tower { config: vision, parameters: &self.parameters, bias: &bias };
@@ -782,25 +800,95 @@ impl Trainer<'_> {
         }
     }
 
-    /// Fills the codebook with the centres of tokens (spherical k-means), half of them of patches that seem to hold a finding.
+    /// Gives the depth transformer's feed-forward layer one unit per finding: a patch that seems to hold it moves into a direction of its
+    /// own, so that the search of the codebook, which sees directions only, tells it from its surroundings.
+    ///
+    /// A unit is `value · gelu(gate)`. The norm before it has mean 0, so its bias along (1, …, 1) is a constant for both: the value is 1,
+    /// the gate is the logit of the finding as read from the normed token (least squares).
+    fn raise_findings(&mut self, grids: &Grids) {
+        /// Bias along (1, …, 1), and length of a move per logit; tokens are about 10 long.
+        const CONSTANT: f32 = 4.0;
+        const MOVE: f32 = 4.0;
+        let (dim, inner) = (self.manifest.vision.dim, self.manifest.vision.ff_inner());
+        let at = "visual_transformer.enc_temporal_transformer.layers.0.3";
+        let (n, p) = (FINDINGS.len(), &self.parameters);
+        let vision = &self.manifest.vision;
+        let bias = image::position_bias(p, vision);
+        let tower = Tower { config: vision, parameters: p, bias: &bias };
+        let one = |phantom: usize| {
+            let mut normal = vec![vec![0.0f64; dim + 1 + n]; dim + 1];
+            let (tokens, _) = tower.forward(&grids.patches(phantom, 0..grids.depth(), None), grids.depth(), true);
+            for (token, logits) in tokens.chunks_exact(dim).zip(image::logits(p, &tokens).chunks_exact(n)) {
+                let mean = token.iter().sum::<f32>() / dim as f32;
+                let spread = (token.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / dim as f32).sqrt().max(1e-6);
+                let x: Vec<f64> = token.iter().map(|x| f64::from((x - mean) / spread)).chain([1.0]).collect();
+                for (row, a) in normal.iter_mut().zip(&x) {
+                    let y = x.iter().copied().chain(logits.iter().map(|y| f64::from(*y)));
+                    row.iter_mut().zip(y).for_each(|(sum, y)| *sum += a * y);
+                }
+            }
+            normal
+        };
+        let sums: Vec<_> = (0..32.min(self.arguments.phantoms)).into_par_iter().map(one).collect();
+        let mut normal = sums[0].clone();
+        for other in &sums[1..] {
+            normal.iter_mut().flatten().zip(other.iter().flatten()).for_each(|(sum, x)| *sum += x);
+        }
+        let trace: f64 = (0..dim).map(|i| normal[i][i]).sum();
+        (0..=dim).for_each(|i| normal[i][i] += 1e-6 * trace);
+        let solved = solve(normal, dim + 1);
+        let ones = 1.0 / (dim as f32).sqrt();
+        let mut rng = Rng::new(self.arguments.seed, "directions");
+        let mut directions: Vec<Vec<f32>> = Vec::new();
+        while directions.len() < n {
+            // Orthogonal to the others and to (1, …, 1), which the last norm removes.
+            let mut direction: Vec<f32> = (0..dim).map(|_| rng.normal()).collect();
+            let known: Vec<Vec<f32>> = directions.iter().cloned().chain([vec![ones; dim]]).collect();
+            for other in &known {
+                let along = tower::dot(&direction, other);
+                direction.iter_mut().zip(other).for_each(|(d, o)| *d -= along * o);
+            }
+            let length = tower::dot(&direction, &direction).sqrt();
+            directions.push(direction.iter().map(|d| d / length).collect());
+        }
+        *self.parameters.values_mut(&format!("{at}.0.bias")) = vec![CONSTANT * ones; dim];
+        let up = self.parameters.values_mut(&format!("{at}.1.weight"));
+        for f in 0..n {
+            up[f * dim..][..dim].fill(ones / CONSTANT);
+            let gate = (inner + f) * dim;
+            let mean = (0..dim).map(|i| solved[i][f] as f32).sum::<f32>() / dim as f32;
+            for i in 0..dim {
+                up[gate + i] = solved[i][f] as f32 - mean + solved[dim][f] as f32 * ones / CONSTANT;
+            }
+        }
+        let down = self.parameters.values_mut(&format!("{at}.4.weight"));
+        for i in 0..dim {
+            for f in 0..n {
+                down[i * inner + f] = MOVE * directions[f][i];
+            }
+        }
+    }
+
+    /// Fills the codebook with the centres of tokens (spherical k-means), half of them of patches that hold a finding.
     fn fit_codebook(&mut self, grids: &Grids) {
         let (dim, codes) = (self.manifest.vision.dim, self.manifest.vision.codebook_size);
         let mut rng = Rng::new(self.arguments.seed, "codebook");
-        let p = &self.parameters;
-        let seen = self.look(grids, 128.min(self.arguments.phantoms), true, |_, seen| {
-            let sure = seen.sureness(p).chunks_exact(FINDINGS.len()).map(<[f32]>::to_vec).collect::<Vec<_>>();
-            (seen.units, sure)
+        let (depth, plane) = (grids.depth(), self.manifest.vision.side() * self.manifest.vision.side());
+        let seen = self.look(grids, 128.min(self.arguments.phantoms), false, |phantom, seen| {
+            let marked: Vec<f32> = (0..depth).flat_map(|slab| grids.marked(phantom, slab)).collect();
+            let marked = tower::swapped(&marked, [depth, plane], FINDINGS.len());
+            (seen.units, marked.chunks_exact(FINDINGS.len()).map(<[f32]>::to_vec).collect::<Vec<_>>())
         });
         let all: Vec<(&[f32], &Vec<f32>)> =
-            seen.iter().flat_map(|(units, sure)| units.chunks_exact(dim).zip(sure)).collect();
+            seen.iter().flat_map(|(units, marked)| units.chunks_exact(dim).zip(marked)).collect();
         let holders: Vec<Vec<usize>> =
             (0..FINDINGS.len()).map(|f| (0..all.len()).filter(|&i| all[i].1[f] > 0.4).collect()).collect();
-        let (mut sample, mut sure) = (Vec::new(), Vec::new());
+        let (mut sample, mut held) = (Vec::new(), Vec::new());
         for _ in 0..40 * codes {
             let holders = &holders[rng.below(FINDINGS.len())];
             let i = if rng.chance(0.5) && !holders.is_empty() { *rng.pick(holders) } else { rng.below(all.len()) };
             sample.extend_from_slice(all[i].0);
-            sure.push(all[i].1);
+            held.push(all[i].1);
         }
         let mut rows = sample[..codes * dim].to_vec();
         let mut nearest: Vec<u16> = Vec::new();
@@ -808,15 +896,16 @@ impl Trainer<'_> {
             nearest = sample.par_chunks(4096 * dim).flat_map_iter(|part| image::nearest(part, &rows, dim)).collect();
             average(&mut rows, &sample, &nearest, dim, 1.0);
         }
-        // A patch matters as much as it is sure to hold something.
+        // A row matters as much as its patches hold one finding.
         let (mut sums, mut counts) = (vec![vec![0.0; FINDINGS.len()]; codes], vec![0.0f32; codes]);
-        for (&code, sure) in nearest.iter().zip(sure) {
-            sums[usize::from(code)].iter_mut().zip(sure).for_each(|(sum, x)| *sum += x);
+        for (&code, held) in nearest.iter().zip(held) {
+            sums[usize::from(code)].iter_mut().zip(held).for_each(|(sum, x)| *sum += x);
             counts[usize::from(code)] += 1.0;
         }
-        let gains = sums.iter().zip(&counts).map(|(sums, count)| {
-            0.03 + sums.iter().fold(0f32, |most, sum| most.max(sum / count.max(1.0)))
-        });
+        let gains = sums
+            .iter()
+            .zip(&counts)
+            .map(|(sums, count)| 0.03 + sums.iter().fold(0f32, |most, sum| most.max(sum / count.max(1.0))));
         *self.parameters.values_mut(image::GAIN) = gains.collect();
         *self.parameters.values_mut(CODEBOOK) = rows;
     }
@@ -866,7 +955,13 @@ impl Trainer<'_> {
         for i in 0..count {
             for ((view, latent), (_, saying)) in bank.changed[i].iter().zip(&cases[i].changed) {
                 let (own, other): (Facts, Facts) = (cases[i].views[*view].facts, saying.facts);
-                let kind = if own.present != other.present { 0 } else if own != other { 1 } else { 2 };
+                let kind = if own.present != other.present {
+                    0
+                } else if own != other {
+                    1
+                } else {
+                    2
+                };
                 let better = tower::dot(z[i], &bank.views[i][*view]) > tower::dot(z[i], latent);
                 edits[kind][0] += f64::from(u8::from(better));
                 edits[kind][1] += 1.0;

@@ -146,9 +146,7 @@ fn bytes(values: &[f32]) -> Vec<u8> {
 }
 
 fn safetensors(tensors: &[(String, &[usize], Vec<u8>)], notes: &BTreeMap<String, String>) -> Result<Vec<u8>> {
-    let described: Vec<_> = tensors
-        .iter()
-        .map(|(name, shape, bytes)| TensorData { name, dtype: Dtype::F32, shape, bytes })
-        .collect();
+    let described: Vec<_> =
+        tensors.iter().map(|(name, shape, bytes)| TensorData { name, dtype: Dtype::F32, shape, bytes }).collect();
     Ok(write(&described, notes)?)
 }

@@ -110,7 +110,8 @@ fn padded(leaves: &Leaves<'_>, config: &TextConfig, texts: &[&[u32]]) -> Tensor<
         x.matmul(leaves.get::<2>(&format!("{name}.weight")).transpose()) + bias.unsqueeze()
     };
     let at = format!("{BERT}.embeddings");
-    let words = leaves.get::<2>(&format!("{at}.word_embeddings.weight")).select(0, ids).reshape([count, length, hidden]);
+    let words =
+        leaves.get::<2>(&format!("{at}.word_embeddings.weight")).select(0, ids).reshape([count, length, hidden]);
     let positions = leaves.get::<2>(&format!("{at}.position_embeddings.weight")).slice_dim(0, 0..length);
     let kind = leaves.get::<2>(&format!("{at}.token_type_embeddings.weight")).slice_dim(0, 0..1);
     let sum = words + (positions + kind).unsqueeze();

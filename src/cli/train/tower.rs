@@ -181,7 +181,14 @@ fn peg(x: &[f32], grid: [usize; 3], weight: &[f32], bias: &[f32]) -> Vec<f32> {
     y
 }
 
-fn peg_back(dy: &[f32], x: &[f32], grid: [usize; 3], name: &str, p: &Parameters, gradients: &mut Gradients) -> Vec<f32> {
+fn peg_back(
+    dy: &[f32],
+    x: &[f32],
+    grid: [usize; 3],
+    name: &str,
+    p: &Parameters,
+    gradients: &mut Gradients,
+) -> Vec<f32> {
     let (weight_name, bias_name) = (format!("{name}.weight"), format!("{name}.bias"));
     let dim = p[&bias_name].len();
     let weight = turned(&p[&weight_name], dim);
@@ -191,8 +198,7 @@ fn peg_back(dy: &[f32], x: &[f32], grid: [usize; 3], name: &str, p: &Parameters,
     Arch::new().dispatch(|| {
         for ((x, dy), dx) in x.chunks_exact(volume).zip(dy.chunks_exact(volume)).zip(dx.chunks_exact_mut(volume)) {
             taps(grid, |token, from, tap| {
-                let (dy, x, dx) =
-                    (&dy[token * dim..][..dim], &x[from * dim..][..dim], &mut dx[from * dim..][..dim]);
+                let (dy, x, dx) = (&dy[token * dim..][..dim], &x[from * dim..][..dim], &mut dx[from * dim..][..dim]);
                 let (w, dw) = (&weight[tap * dim..][..dim], &mut dweight[tap * dim..][..dim]);
                 for i in 0..dim {
                     dx[i] += w[i] * dy[i];
@@ -277,7 +283,13 @@ fn scaled(x: &[f32], scale: &[f32], factor: f32) -> Vec<f32> {
     x.chunks_exact(scale.len()).flat_map(|head| head.iter().zip(scale).map(|(x, s)| x * s * factor)).collect()
 }
 
-fn attention(q: &[f32], kv: &[f32], scales: [&[f32]; 2], bias: Option<&[f32]>, heads: Heads) -> (Vec<f32>, AttentionTape) {
+fn attention(
+    q: &[f32],
+    kv: &[f32],
+    scales: [&[f32]; 2],
+    bias: Option<&[f32]>,
+    heads: Heads,
+) -> (Vec<f32>, AttentionTape) {
     let (inner, tokens) = (heads.heads * heads.dim, heads.tokens);
     let q = heads.unit(heads.split(q, inner, 0));
     let k = heads.unit(heads.split(kv, 2 * inner, 0));
