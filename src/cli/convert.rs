@@ -71,6 +71,24 @@ pub(crate) struct Arguments {
     untrained: bool,
 }
 
+impl Arguments {
+    /// The model that `train-demo` made.
+    pub(super) fn of_demo(checkpoint: PathBuf, tokenizer: PathBuf, out: PathBuf, config: PathBuf) -> Self {
+        Self {
+            checkpoint,
+            tokenizer,
+            out,
+            config: Some(config),
+            purpose: Purpose::Match,
+            weights: "q8".into(),
+            shard_mib: 32,
+            id: Some("demo-phantoms".into()),
+            license: "CC0-1.0".into(),
+            untrained: false,
+        }
+    }
+}
+
 fn purpose_parser() -> impl TypedValueParser<Value = Purpose> {
     PossibleValuesParser::new(Purpose::ALL.map(Purpose::name))
         .map(|name| Purpose::ALL.into_iter().find(|purpose| purpose.name() == name).unwrap_or_default())

@@ -23,6 +23,7 @@ mod search;
 mod store;
 mod texts;
 mod torch_file;
+mod train;
 mod volume;
 mod write_phantoms;
 mod zero_shot;
@@ -108,6 +109,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Score a volume by the zero-shot labels and by yes/no questions
     ZeroShot(zero_shot::Arguments),
+    /// Train the demo model on phantoms, from a seed to a model folder
+    TrainDemo(train::Arguments),
     /// Write a checkpoint with computed numbers, for tests and demonstrations
     HashCheckpoint(hash_checkpoint::Arguments),
 }
@@ -130,6 +133,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Evaluate(command) => evaluate::run(command, global),
         Command::Explain(command) => explain::run(command, global),
         Command::ZeroShot(command) => zero_shot::run(command, global),
+        Command::TrainDemo(command) => train::run(command, global),
         Command::HashCheckpoint(command) => hash_checkpoint::run(command, global),
     };
     match done {

@@ -5,6 +5,8 @@ mod dequantize;
 mod host;
 
 pub use dequantize::QuantizedMatrix;
+pub use host::exp;
+pub use host::normal;
 
 use burn::tensor::Device;
 use burn::tensor::Int;

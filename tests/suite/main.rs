@@ -41,4 +41,5 @@ mod synthetic;
 mod synthetic_files;
 mod texts;
 mod tokenizer;
+mod train;
 mod zero_shot;

@@ -12,7 +12,7 @@ mod noise;
 mod organs;
 pub mod plan;
 pub mod report;
-mod rng;
+pub mod rng;
 mod shape;
 pub mod truth;
 mod vessels;

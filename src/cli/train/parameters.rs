@@ -1,0 +1,152 @@
+//! What is learned: named tensors of the checkpoint, their gradients, and AdamW (Loshchilov, Hutter 2019, arXiv 1711.05101).
+
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::ensure;
+use ctmatch::weights::Dtype;
+use ctmatch::weights::checkpoint::Checkpoint;
+use ctmatch::weights::safetensors_out::TensorData;
+use ctmatch::weights::safetensors_out::write;
+use std::collections::BTreeMap;
+use std::io::Cursor;
+use std::ops::Index;
+
+/// Decay of the running means of gradients and of their squares.
+const BETAS: [f32; 2] = [0.9, 0.98];
+const EPSILON: f32 = 1e-8;
+/// Weight decay of matrices; vectors have none.
+const DECAY: f32 = 0.05;
+/// Largest norm of all gradients together.
+const MAX_NORM: f32 = 1.0;
+/// Names of what is learned and not part of the checkpoint begin so.
+pub const EXTRA: &str = "train.";
+
+/// One tensor with the running means of its gradient.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parameter {
+    pub shape: Vec<usize>,
+    pub values: Vec<f32>,
+    means: Vec<f32>,
+    squares: Vec<f32>,
+}
+
+/// All tensors by name.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Parameters(BTreeMap<String, Parameter>);
+
+/// Gradients by the names of their parameters.
+#[derive(Debug, Default)]
+pub struct Gradients(pub BTreeMap<String, Vec<f32>>);
+
+impl Gradients {
+    pub fn add(&mut self, name: &str, gradient: &[f32]) {
+        match self.0.get_mut(name) {
+            Some(sum) => sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g),
+            None => drop(self.0.insert(name.into(), gradient.to_vec())),
+        }
+    }
+
+    pub fn merge(&mut self, other: &Gradients) {
+        other.0.iter().for_each(|(name, gradient)| self.add(name, gradient));
+    }
+}
+
+impl Index<&str> for Parameters {
+    type Output = [f32];
+
+    fn index(&self, name: &str) -> &[f32] {
+        &self.0.get(name).unwrap_or_else(|| panic!("no parameter {name}")).values
+    }
+}
+
+impl Parameters {
+    pub fn insert(&mut self, name: &str, shape: &[usize], values: Vec<f32>) {
+        assert_eq!(shape.iter().product::<usize>(), values.len(), "{name}");
+        let zeros = || vec![0.0; values.len()];
+        let (means, squares) = (zeros(), zeros());
+        self.0.insert(name.into(), Parameter { shape: shape.to_vec(), values, means, squares });
+    }
+
+    pub fn get(&self, name: &str) -> &Parameter {
+        self.0.get(name).unwrap_or_else(|| panic!("no parameter {name}"))
+    }
+
+    pub fn values_mut(&mut self, name: &str) -> &mut Vec<f32> {
+        &mut self.0.get_mut(name).unwrap_or_else(|| panic!("no parameter {name}")).values
+    }
+
+    /// Forgets the running means: another loss begins.
+    pub fn forget(&mut self) {
+        for parameter in self.0.values_mut() {
+            parameter.means.fill(0.0);
+            parameter.squares.fill(0.0);
+        }
+    }
+
+    /// One step of AdamW for the parameters that have a gradient, the `number`-th from 1; returns the norm before clipping.
+    pub fn step(&mut self, gradients: &Gradients, rate: f32, number: usize) -> f32 {
+        let squares: f64 = gradients.0.values().flatten().map(|g| f64::from(*g) * f64::from(*g)).sum();
+        let norm = squares.sqrt() as f32;
+        if !norm.is_finite() {
+            return norm;
+        }
+        let clip = (MAX_NORM / norm.max(1e-12)).min(1.0);
+        let [b1, b2] = BETAS;
+        let correction = [1.0 - b1.powi(number as i32), 1.0 - b2.powi(number as i32)];
+        for (name, gradient) in &gradients.0 {
+            let parameter = self.0.get_mut(name).unwrap_or_else(|| panic!("no parameter {name}"));
+            let decay = if parameter.shape.len() > 1 { 1.0 - rate * DECAY } else { 1.0 };
+            let moments = parameter.means.iter_mut().zip(&mut parameter.squares);
+            for ((value, (mean, square)), g) in parameter.values.iter_mut().zip(moments).zip(gradient) {
+                let g = g * clip;
+                *mean = b1 * *mean + (1.0 - b1) * g;
+                *square = b2 * *square + (1.0 - b2) * g * g;
+                let update = (*mean / correction[0]) / ((*square / correction[1]).sqrt() + EPSILON);
+                *value = *value * decay - rate * update;
+            }
+        }
+        norm
+    }
+
+    /// The tensors of the checkpoint as a safetensors file.
+    pub fn checkpoint(&self) -> Result<Vec<u8>> {
+        let wanted = self.0.iter().filter(|(name, _)| !name.starts_with(EXTRA));
+        let tensors: Vec<_> = wanted.map(|(name, p)| (name.clone(), &p.shape[..], bytes(&p.values))).collect();
+        safetensors(&tensors, &BTreeMap::new())
+    }
+
+    /// Everything that going on needs, with `notes`.
+    pub fn state(&self, notes: &BTreeMap<String, String>) -> Result<Vec<u8>> {
+        let mut tensors = Vec::new();
+        for (name, p) in &self.0 {
+            for (suffix, values) in [("value", &p.values), ("mean", &p.means), ("square", &p.squares)] {
+                tensors.push((format!("{name}|{suffix}"), &p.shape[..], bytes(values)));
+            }
+        }
+        safetensors(&tensors, notes)
+    }
+
+    /// Back from [`Parameters::state`]; every parameter must be there in its shape.
+    pub fn restore(&mut self, state: &[u8]) -> Result<()> {
+        let mut file = Checkpoint::open(Cursor::new(state))?;
+        for (name, p) in &mut self.0 {
+            for (suffix, values) in [("value", &mut p.values), ("mean", &mut p.means), ("square", &mut p.squares)] {
+                let name = format!("{name}|{suffix}");
+                let found = file.entries().get(&name).with_context(|| format!("the state has no {name}"))?;
+                ensure!(found.shape == p.shape, "the state is that of another model: {name}");
+                *values = file.read_f32(&name)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+fn safetensors(tensors: &[(String, &[usize], Vec<u8>)], notes: &BTreeMap<String, String>) -> Result<Vec<u8>> {
+    let described: Vec<_> =
+        tensors.iter().map(|(name, shape, bytes)| TensorData { name, dtype: Dtype::F32, shape, bytes }).collect();
+    Ok(write(&described, notes)?)
+}
