@@ -40,7 +40,7 @@ assert.ok(config, `no size ${options.size}`);
 
 const folder = join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'ctmatch/bench', options.size);
 const file = (name) => join(folder, name);
-const native = (...args) => execFileSync(ctmatch, [...args, '--device', 'cpu', '--quiet'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+const native = (...args) => execFileSync(ctmatch, [...args, '--device', 'cpu', '--quiet'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 
 /** Makes the files of one size, unless they are there and of these scripts. */
 function prepare() {
@@ -248,13 +248,14 @@ if (options.json) writeFileSync(options.json, `${JSON.stringify(report, null, 1)
 
 const reference = results.find(({ engine }) => engine === 'ctmatch Chromium wasm');
 console.log(`\n${options.size}: ${work.toFixed(2)} GFLOP, ${report.cpu}, ${CORES} cores, ${report.date}; fastest of ${options.repeat}\n`);
-console.log('| engine | threads | seconds | processor seconds | GFLOP/s | one product, GFLOP/s | of the product | time ÷ native | time ÷ Chromium wasm | processor time ÷ Chromium wasm |');
-console.log('|---|---|---|---|---|---|---|---|---|---|');
-for (const { engine, threads, version, seconds, cpuSeconds: cpu, gflopPerSecond, productGflopPerSecond: rate } of results) {
-  const ratio = (a, b) => (a && b ? (a / b).toFixed(2) : '');
+console.log('| engine | threads | seconds | GFLOP/s | one product, GFLOP/s | processor seconds | GFLOP per processor second | time ÷ Chromium wasm | processor time ÷ Chromium wasm |');
+console.log('|---|---|---|---|---|---|---|---|---|');
+for (const { engine, threads, version, seconds, cpuSeconds, gflopPerSecond, productGflopPerSecond } of results) {
+  const digits = (number, count) => number?.toFixed(count) ?? '';
+  const ratio = (a, b) => (a && b ? digits(a / b, 2) : '');
   const cells = [
-    `${engine} ${version}`, threads, seconds.toFixed(3), cpu?.toFixed(3) ?? '', gflopPerSecond.toFixed(1), rate?.toFixed(1) ?? '',
-    rate ? `${Math.round(100 * gflopPerSecond / rate)} %` : '', ratio(seconds, results[0].seconds), ratio(seconds, reference?.seconds), ratio(cpu, reference?.cpuSeconds),
+    `${engine} ${version}`, threads, digits(seconds, 3), digits(gflopPerSecond, 1), digits(productGflopPerSecond, 1), digits(cpuSeconds, 2),
+    cpuSeconds ? digits(work / cpuSeconds, 1) : '', ratio(seconds, reference?.seconds), ratio(cpuSeconds, reference?.cpuSeconds),
   ];
   console.log(`| ${cells.join(' | ')} |`);
 }
