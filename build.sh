@@ -4,6 +4,7 @@
 #   ./build.sh site    the same, then the folder to host (dist/, or the one given)
 #   ./build.sh demo    the same, then serves it on 127.0.0.1 with the strict headers
 #   ./build.sh test    the same set-up, then every check
+#   ./build.sh bench   an image encode beside onnxruntime-web and PyTorch (tests/bench/README.md)
 #   ./build.sh fuzz    the libFuzzer targets of tests/fuzz one after the other, 20 minutes each or as many as given
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -155,6 +156,26 @@ run_tests() {
   say "all checks passed"
 }
 
+run_bench() {
+  setup
+  need_browser
+  local python="$cache/bench-venv/bin/python"
+  if [ ! -x "$python" ]; then
+    python3 -c 'import ensurepip' 2>/dev/null || system_packages python3 python3-venv
+    python3 -m venv "$cache/bench-venv"
+  fi
+  say "python packages"
+  "$python" -m pip install -q -r tests/bench/requirements.txt
+  say "onnxruntime-web"
+  (cd tests/browser && npm ci --silent --no-audit --no-fund)
+  (cd tests/bench && npm ci --silent --no-audit --no-fund)
+  build_package
+  say "native command"
+  cargo build -q --bin ctmatch
+  say "timing"
+  CTMATCH="$CARGO_TARGET_DIR/debug/ctmatch" BENCH_PYTHON="$python" node tests/bench/run.mjs "$@"
+}
+
 # The coverage flags of cargo-fuzz, which the stable compiler takes too. An input that fails becomes a fixture: the suite runs it.
 run_fuzz() {
   need_rust
@@ -194,6 +215,7 @@ case "${1:-build}" in
     exec node tests/browser/serve.mjs --root "$cache/site" "${@:2}"
     ;;
   test) run_tests ;;
+  bench) run_bench "${@:2}" ;;
   fuzz) run_fuzz "${@:2}" ;;
-  *) stop "usage: ./build.sh [demo|site [folder]|test|fuzz [minutes]]" ;;
+  *) stop "usage: ./build.sh [demo|site [folder]|test|bench [options]|fuzz [minutes]]" ;;
 esac
