@@ -183,7 +183,7 @@ fn candidates(arguments: &Arguments) -> Result<Vec<texts::Text>> {
         }
         (None, None) => Vec::new(),
     };
-    Ok(texts::texts(&reports, arguments.view, arguments.meta.as_deref())?)
+    texts::texts(&reports, arguments.view, arguments.meta.as_deref())
 }
 
 fn asked(session: &Session, question: &str, global: &Global) -> Result<Chosen> {
