@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The one door. Installs what is missing and says what and which version.
 #   ./build.sh         package (pkg/) and page (www/)
-#   ./build.sh demo    the same, then serves the page on 127.0.0.1 with the strict headers
+#   ./build.sh site    the same, then the folder to host (dist/, or the one given)
+#   ./build.sh demo    the same, then serves it on 127.0.0.1 with the strict headers
 #   ./build.sh test    the same set-up, then every check
 #   ./build.sh fuzz    the libFuzzer targets of tests/fuzz one after the other, 20 minutes each or as many as given
 set -euo pipefail
@@ -97,6 +98,10 @@ need_vulkan() {
   ldconfig -p | grep -q libvulkan.so.1 || system_packages libvulkan1
 }
 
+# Without an export of its constructors the linker runs all of them again in every call from JavaScript, allocations included: cubecl's
+# compiler has hundreds, 0.5 ms a call. Exported, they are run once, by whoever starts the module.
+once=(-- -C link-arg=--export=__wasm_call_ctors)
+
 # $1 is cargo's command; what follows comes after our flags, so that it may end in `-- …`.
 wasm_build() {
   "${wasm_cargo[@]}" "$1" "${wasm_flags[@]}" --profile wasm --target wasm32-unknown-unknown --no-default-features "${@:2}"
@@ -104,7 +109,7 @@ wasm_build() {
 
 build_package() {
   say "wasm module"
-  wasm_build rustc --lib --crate-type cdylib
+  wasm_build rustc --lib --crate-type cdylib "${once[@]}"
   "$bindgen" --target web --out-dir pkg/wasm --out-name ctmatch --omit-default-module-path \
     --remove-name-section --remove-producers-section "$CARGO_TARGET_DIR/wasm32-unknown-unknown/wasm/ctmatch.wasm"
   printf 'wasm: %d bytes, %d gz\n' "$(wc -c <pkg/wasm/ctmatch_bg.wasm)" "$(gzip -9c pkg/wasm/ctmatch_bg.wasm | wc -c)"
@@ -136,7 +141,7 @@ run_tests() {
   RUSTDOCFLAGS="-D warnings" cargo doc -q --no-deps
   build_package
   say "parity module"
-  wasm_build build --example parity
+  wasm_build rustc --example parity "${once[@]}"
   "$bindgen" --target web --out-dir tests/browser/parity --out-name parity \
     "$CARGO_TARGET_DIR/wasm32-unknown-unknown/wasm/examples/parity.wasm"
   say "browser, package and its consumers"
@@ -174,13 +179,21 @@ case "${1:-build}" in
     setup
     build_package
     ;;
+  site)
+    setup
+    build_package
+    say "site"
+    node hosting/site.mjs "${2:-dist}"
+    ;;
   demo)
     setup
     build_package
+    say "site"
+    node hosting/site.mjs "$cache/site"
     say "serving"
-    exec node tests/browser/serve.mjs "${@:2}"
+    exec node tests/browser/serve.mjs --root "$cache/site" "${@:2}"
     ;;
   test) run_tests ;;
   fuzz) run_fuzz "${@:2}" ;;
-  *) stop "usage: ./build.sh [demo|test|fuzz [minutes]]" ;;
+  *) stop "usage: ./build.sh [demo|site [folder]|test|fuzz [minutes]]" ;;
 esac

@@ -3,6 +3,7 @@
 import { open } from './ctmatch/index.js';
 import { $, button } from './dom.js';
 import { errorText, number, text } from './i18n.js';
+import { seal } from './offline.js';
 
 /** @typedef {string | (() => string)} State a message key, or a line made again when the language changes */
 /** @typedef {{ signal: AbortSignal, onProgress: (progress: import('../pkg/index.js').Progress) => void }} Call */
@@ -216,6 +217,7 @@ export async function withModel(call) {
     };
     await session.loadModel(typeof modelRef === 'string' ? new URL(modelRef, document.baseURI) : modelRef, { ...call, onProgress });
     state.loadedRef = modelRef;
+    await seal();
     forgetLatents();
     changed('result', 'entries', 'model');
   }

@@ -1,4 +1,4 @@
-// The page's first script: what may be loaded, and what may not leave (NIFTI_AND_PRIVACY.md P-8, P-9).
+// The page's first script: what may be loaded, and what may not leave or stay (NIFTI_AND_PRIVACY.md P-8, P-9).
 (() => {
   const sameOrigin = (url) => new URL(url, document.baseURI).origin === location.origin;
 
@@ -11,7 +11,12 @@
   });
 
   // The policy's connect-src does not cover these.
-  for (const name of ['RTCPeerConnection', 'webkitRTCPeerConnection', 'WebTransport']) delete window[name];
+  for (const name of ['RTCPeerConnection', 'webkitRTCPeerConnection', 'WebTransport', 'open']) delete window[name];
+
+  // Browsers write what is typed into a field to the disk, to fill it again after a crash: report texts too.
+  document.addEventListener('focusin', ({ target }) => {
+    if (target instanceof HTMLInputElement || target instanceof HTMLTextAreaElement) target.autocomplete = 'off';
+  });
 
   window.navigation?.addEventListener('navigate', (event) => {
     if (event.cancelable && !sameOrigin(event.destination.url)) event.preventDefault();

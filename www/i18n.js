@@ -518,6 +518,32 @@ export const MESSAGES = {
   'insecure-context': ['the page is not open over https or localhost', '页面未通过 https 或 localhost 打开'],
   'no-navigator-gpu': ['this browser has no WebGPU', '浏览器不支持 WebGPU'],
   'no-adapter': ['no suitable graphics adapter', '没有可用的图形适配器'],
+
+  net_heading: ['Network:', '网络：'],
+  net_open: ['open to the files of this site', '仅可请求本站文件'],
+  net_sealed: ['sealed, nothing is requested', '已封闭，不发出任何请求'],
+  net_no_worker: ['not sealed', '未封闭'],
+  net_offline_ready: ['Works without a network: every file of this release is stored and checked.', '可离线使用：本版本全部文件已存储并校验。'],
+  net_offline_missing: ['The files of this release are not stored: a reload needs the network.', '本版本文件尚未存储，重新加载需要网络。'],
+  net_no_connection: ['This computer is offline.', '本机当前离线。'],
+  net_no_headers: [
+    'This server sends no policy headers, so this first load is less protected. Reload once: from then on the page adds them itself.',
+    '服务器未发送安全策略标头，首次加载的防护较弱。请重新加载一次，此后由本页自行添加。',
+  ],
+  net_update: ['A newer release is stored. It starts with a reload; volume and reports have to be opened again.', '新版本已存储，重新加载后启用；影像与报告需重新打开。'],
+  net_replaced: ['Another tab has started a newer release. Reload before going on.', '另一标签页已启用新版本，请重新加载后继续。'],
+  net_seal: ['Seal the network', '封闭网络'],
+  net_unlock: ['Unlock the network', '解除封闭'],
+  net_use_update: ['Reload with the newer release', '以新版本重新加载'],
+  net_storage: ['Stored data', '存储的数据'],
+  net_urls: ['Requested addresses', '已请求的地址'],
+  stored_title: ['ctmatch: stored data', 'ctmatch：存储的数据'],
+  stored_heading: ['What this browser stores for this site', '浏览器为本站存储的内容'],
+  stored_note: ['Files of the page and of models. Volumes, reports and results are never stored.', '仅含页面与模型文件；影像、报告与结果从不存储。'],
+  stored_none: ['Nothing is stored.', '没有存储任何内容。'],
+  stored_clear: ['Clear all', '全部清除'],
+  stored_failed: ['Not everything could be removed. Close the other tabs of this site and try again.', '未能全部清除，请关闭本站其他标签页后重试。'],
+  stored_back: ['Back to the page', '返回页面'],
 };
 
 /** @typedef {'en' | 'zh'} Language */

@@ -6,6 +6,7 @@ import { $ } from './dom.js';
 import { currentLanguage, setLanguage } from './i18n.js';
 import { openVolumes } from './volume.js';
 import { MANIFEST_NAME, useFiles } from './model.js';
+import { start as showNetwork } from './offline.js';
 import './results.js';
 import './sample.js';
 import './export.js';
@@ -61,5 +62,6 @@ window.addEventListener('drop', async (event) => {
 
 // ---- start
 
+showNetwork(() => state.session?.info.urls ?? []);
 speak(currentLanguage());
 run('phase_wasm', async (call) => { await freshSession(call); });

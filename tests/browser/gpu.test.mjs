@@ -7,12 +7,13 @@ import { attempt, cosine, host, SLOW_MS } from './harness.mjs';
 
 const tests = host();
 
-/** In the page, before anything: counts what goes to the GPU, can spoil the next shader, and keeps the devices. */
+/** In the page, before anything: counts what goes to the GPU, keeps the devices, and can spoil shaders, leave out dispatches, refuse devices and lower limits. */
 const tamper = () => {
-  const gpu = { dispatches: 0, submissions: 0, spoil: 0, spoiled: 0, devices: [] };
+  const gpu = { dispatches: 0, submissions: 0, spoil: 0, spoiled: 0, skipEvery: 0, refuse: false, limits: {}, devices: [] };
   window.gpuTest = gpu;
   const wrap = (prototype, name, make) => { prototype[name] = make(prototype[name]); };
   wrap(GPUAdapter.prototype, 'requestDevice', (original) => async function (...args) {
+    if (gpu.refuse) throw new DOMException('refused', 'OperationError');
     const device = await original.apply(this, args);
     gpu.devices.push(device);
     return device;
@@ -30,9 +31,16 @@ const tamper = () => {
   for (const name of ['dispatchWorkgroups', 'dispatchWorkgroupsIndirect']) {
     wrap(GPUComputePassEncoder.prototype, name, (original) => function (...args) {
       gpu.dispatches += 1;
-      return original.apply(this, args);
+      return gpu.dispatches % gpu.skipEvery === 0 ? undefined : original.apply(this, args);
     });
   }
+  const limits = Object.getOwnPropertyDescriptor(GPUAdapter.prototype, 'limits').get;
+  Object.defineProperty(GPUAdapter.prototype, 'limits', {
+    get() {
+      const real = limits.call(this);
+      return new Proxy(real, { get: (_, name) => gpu.limits[name] ?? real[name] });
+    },
+  });
 };
 
 /** `worker`: its script, if not in the page's thread. */
@@ -102,6 +110,56 @@ for (const worker of [false, true]) {
     await finish();
   });
 }
+
+test('refused devices, small limits, kernels that write nothing, no memory: each has its code, and the next try works', { timeout: 4 * SLOW_MS }, async () => {
+  const { page, finish } = await tests.newPackagePage({ init: tamper, expect: /GPU|memory|refused/i });
+  const found = await attempt(page, async () => {
+    const gpu = window.gpuTest;
+    const code = (promise) => promise.then(() => 'no error', (error) => error.code);
+    const session = await window.ctmatch.open({ worker: false, allowSoftwareAdapter: true, cache: 'memory' });
+    const load = () => code(session.loadModel('/model/manifest.json'));
+    const volume = await session.readVolume(await (await fetch('/sample/chest.nii.gz')).blob());
+    const accept = volume.findings.filter(({ action }) => action === 'ask').map(({ code: name }) => name);
+    const result = {};
+    gpu.refuse = true;
+    result.refused = await load();
+    gpu.refuse = false;
+    gpu.limits = { maxStorageBufferBindingSize: 4096 };
+    result.limits = await load();
+    gpu.limits = {};
+    // Nothing is written, or one output in fifty: what stands in the buffers is no result, or another than the known one.
+    result.skipped = [];
+    for (const every of [1, 50]) {
+      gpu.skipEvery = every;
+      result.skipped.push(['BAD_RESULT', 'SELF_TEST_FAILED'].includes(await load()));
+    }
+    gpu.skipEvery = 0;
+    result.whole = await load();
+    const device = gpu.devices.at(-1);
+    let told = false;
+    result.memory = await code(session.encodeVolume(volume, { accept, onProgress({ phase }) {
+      if (phase !== 'encode' || told) return;
+      told = true;
+      device.dispatchEvent(new GPUUncapturedErrorEvent('uncapturederror', { error: new GPUOutOfMemoryError('no memory') }));
+    } }));
+    const reports = await session.encodeReports(['one text', 'another']);
+    const image = await session.encodeVolume(volume, { accept });
+    // Lost after everything was computed: what is there stays, and serves again.
+    device.destroy();
+    await device.lost;
+    result.before = await code(session.encodeVolume(volume, { accept }));
+    result.kept = [image.vector.length > 0, reports.size];
+    await session.recover();
+    result.rows = (await session.rank(image, reports)).rows.length;
+    await session.close();
+    return result;
+  });
+  assert.deepEqual(found, {
+    refused: 'NO_WEBGPU', limits: 'LIMITS', skipped: [true, true], whole: 'no error',
+    memory: 'GPU_OOM', before: 'DEVICE_LOST', kept: [true, 2], rows: 2,
+  });
+  await finish();
+});
 
 test('a software adapter is named and refused unless allowed', { timeout: SLOW_MS }, async () => {
   const { page, finish } = await tests.newPackagePage();

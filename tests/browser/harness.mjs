@@ -23,9 +23,12 @@ const FLAGS = ['--headless=new', '--no-sandbox', '--disable-background-networkin
 // SwiftShader runs the embedded model in seconds to minutes, depending on what else the machine does.
 export const SLOW_MS = 180_000;
 
+/** How Chromium is started. */
+export const LAUNCH = { executablePath: process.env.CHROME ?? '/usr/bin/chromium', headless: true, args: FLAGS };
+
 export async function startBrowser({ gpu = true } = {}) {
   await mkdir(out, { recursive: true });
-  return chromium.launch({ executablePath: process.env.CHROME ?? '/usr/bin/chromium', headless: true, args: gpu ? [...GPU_FLAGS, ...FLAGS] : FLAGS });
+  return chromium.launch({ ...LAUNCH, args: gpu ? [...GPU_FLAGS, ...FLAGS] : FLAGS });
 }
 
 /** The page and the package as `build.sh demo` serves them. */

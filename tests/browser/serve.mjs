@@ -8,25 +8,12 @@ import { createServer } from 'node:http';
 import { dirname, extname, join, resolve, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { HEADERS } from '../../hosting/site.mjs';
 
 const repository = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 
-// NIFTI_AND_PRIVACY.md 12. They are needed on worker and wasm responses too: a worker has the policy of its own response.
-export const POLICY_HEADERS = {
-  'Content-Security-Policy': [
-    "default-src 'none'", "script-src 'self' 'wasm-unsafe-eval'", "style-src 'self'", "img-src 'self' data: blob:",
-    "font-src 'self'", "connect-src 'self'", "worker-src 'self'", "manifest-src 'self'", "form-action 'none'",
-    "base-uri 'none'", "frame-src 'none'", "frame-ancestors 'none'", "object-src 'none'",
-    "require-trusted-types-for 'script'", 'trusted-types ctmatch default',
-  ].join('; '),
-  'Connection-Allowlist': '(response-origin)',
-  'Cross-Origin-Opener-Policy': 'same-origin',
-  'Cross-Origin-Embedder-Policy': 'require-corp',
-  'Cross-Origin-Resource-Policy': 'same-origin',
-  'Permissions-Policy': 'camera=(), microphone=(), geolocation=(), usb=(), serial=(), bluetooth=(), display-capture=(), browsing-topics=()',
-  'Referrer-Policy': 'no-referrer',
-  'X-Content-Type-Options': 'nosniff',
-};
+// They are needed on worker and wasm responses too: a worker has the policy of its own response.
+export { HEADERS as POLICY_HEADERS };
 
 const TYPES = {
   '.html': 'text/html; charset=utf-8', '.js': 'text/javascript; charset=utf-8', '.mjs': 'text/javascript; charset=utf-8',
@@ -75,15 +62,15 @@ function asked({ range, 'if-range': version }, { size, etag }) {
  *   `mounts`: URL prefix to folder; `headers` replaces the policy headers; `intercept` gives true when it answers itself
  * @returns {Promise<{ origin: string, requests: string[], close(): Promise<void> }>}
  */
-export async function serve({ root = join(repository, 'www'), mounts = { '/ctmatch': join(repository, 'pkg') }, port = 0, headers = POLICY_HEADERS, intercept } = {}) {
+export async function serve({ root = join(repository, 'www'), mounts = { '/ctmatch': join(repository, 'pkg') }, port = 0, headers = HEADERS, intercept } = {}) {
   const table = Object.entries({ ...mounts, '': root })
     .map(([prefix, folder]) => /** @type {[string, string]} */ ([`${prefix.replace(/\/+$/, '')}/`, resolve(folder)]))
     .sort(([a], [b]) => b.length - a.length);
   const requests = [];
 
   const server = createServer(async (request, response) => {
-    for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
     response.setHeader('Cache-Control', 'no-cache');
+    for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
     requests.push(`${request.method} ${request.url}`);
     if (await intercept?.(request, response)) return undefined;
     const plain = (status, text) => {
@@ -129,10 +116,11 @@ if (process.argv[1] && resolve(process.argv[1]) === fileURLToPath(import.meta.ur
   const { values } = parseArgs({
     options: { root: { type: 'string' }, mount: { type: 'string', multiple: true }, port: { type: 'string', default: '8080' } },
   });
-  const mounts = values.mount && Object.fromEntries(values.mount.map((pair) => {
+  // Another root has its own folder `ctmatch`.
+  const mounts = values.mount || values.root ? Object.fromEntries((values.mount ?? []).map((pair) => {
     const at = pair.indexOf('=');
     return [pair.slice(0, at), pair.slice(at + 1)];
-  }));
+  })) : undefined;
   const { origin } = await serve({ root: values.root, mounts, port: Number(values.port) });
   console.log(`${origin}/`);
 }

@@ -251,6 +251,80 @@ test('wrong bytes end the load and are not kept', async () => {
   await finish();
 });
 
+test('swapped, missing, cut off and slow shards: a code at once or the model, and the next load works', async () => {
+  const { page, finish } = await newPage(/net::ERR|404/);
+  const [first, second] = model.shards;
+  const body = (path) => model.files.get(path);
+  const answers = {
+    swapped: [['INTEGRITY', true], (path, request, response) => [first.path, second.path].includes(path) &&
+      response.writeHead(200).end(body(path === first.path ? second.path : first.path))],
+    missing: [['NETWORK', false], (path, request, response) => path === second.path && response.writeHead(404).end()],
+    'cut off before the first byte': [['NETWORK', true], (path, request) => path === second.path && request.destroy()],
+    'no answer': [['NETWORK', true], (path, request, response) => path === second.path && response.socket.destroy()],
+  };
+  for (const [name, [expected, answer]] of Object.entries(answers)) {
+    rule = answer;
+    const from = performance.now();
+    const found = await load(page);
+    assert.deepEqual([found.code, found.retryable], expected, name);
+    assert.ok(performance.now() - from < 20_000, name);
+  }
+  // Slow, and in many pieces.
+  rule = (path, request, response) => {
+    if (path !== second.path || request.headers.range) return false;
+    const bytes = body(path);
+    response.writeHead(200, { 'Content-Length': bytes.length });
+    const piece = Math.ceil(bytes.length / 20);
+    const next = (at) => (at < bytes.length ? response.write(bytes.subarray(at, at + piece), () => setTimeout(next, 50, at + piece)) : response.end());
+    next(0);
+    return true;
+  };
+  const slow = await load(page);
+  assert.deepEqual([slow.code, slow.loaded, slow.vector], [undefined, total, reference]);
+  rule = undefined;
+  assertLoaded(await load(page), { cache: total });
+  await finish();
+});
+
+test('weights that are no numbers are refused', async () => {
+  const { page, finish } = await newPage();
+  const manifest = structuredClone(model.manifest);
+  const spoiled = new Map();
+  for (const shard of Object.values(manifest.variants)[0].shards) {
+    const bytes = Buffer.from(model.files.get(shard.path));
+    const start = 8 + Number(bytes.readBigUInt64LE(0));
+    const { __metadata__: _, ...tensors } = JSON.parse(bytes.subarray(8, start));
+    for (const { dtype, data_offsets: [from, to] } of Object.values(tensors)) {
+      for (let at = start + from; dtype === 'F32' && at < start + to; at += 4) bytes.writeFloatLE(NaN, at);
+    }
+    shard.sha256 = sha256(bytes);
+    spoiled.set(shard.path, bytes);
+  }
+  spoiled.set('manifest.json', JSON.stringify(manifest));
+  assert.notDeepEqual(manifest, model.manifest);
+  rule = (path, request, response) => spoiled.has(path) && response.end(spoiled.get(path));
+  for (const selfTest of [true, false]) {
+    const { code, vector } = await load(page, { selfTest, cache: 'none' });
+    assert.deepEqual([code, vector], ['BAD_RESULT', undefined], `${selfTest}`);
+  }
+  await finish();
+});
+
+test('two tabs at once load every file once', async () => {
+  const { page, finish } = await newPage();
+  const other = await page.context().newPage();
+  await other.addInitScript(helpers);
+  await other.goto(page.url());
+  await other.evaluate(async () => { window.ctmatch = await import('/ctmatch/index.js'); });
+  const found = await Promise.all([load(page), load(other)]);
+  for (const result of found) assert.deepEqual([result.vector, result.loaded, result.degraded], [reference, total, []]);
+  assert.deepEqual(files().map(({ path }) => path).sort(), model.listed.map(({ path }) => path).sort());
+  // One clears while the other has the model in use, and loads again.
+  await attempt(other, async () => { await (await window.ctmatch.open()).clearCache(); });
+  assertLoaded(await load(page), { network: total });
+  await finish();
+});
+
 test('a damaged cache entry is fetched again', async () => {
   const { page, finish } = await newPage();
   await load(page);

@@ -1,0 +1,132 @@
+// The network as a person sees it: open or sealed, ready to work without one, a newer release, and every address asked for.
+// Without a release table (a page that was not built by hosting/site.mjs) there is no service worker, and it says so.
+
+import { text } from './i18n.js';
+
+/** @typedef {{ version: string, sealed: boolean, complete: boolean }} State */
+
+const RELEASE = document.querySelector('meta[name="release"]')?.getAttribute('content');
+const workers = RELEASE ? navigator.serviceWorker : undefined;
+
+/** @type {ServiceWorkerRegistration | undefined} */
+let registration;
+/** @type {State | undefined} */
+let state;
+/** Sealing was asked for before there was a service worker to do it. */
+let sealWanted = false;
+/** Another tab has put a newer release in this one's place. */
+let replaced = false;
+/** @type {() => readonly string[]} */
+let ownUrls = () => [];
+
+/** @template {keyof HTMLElementTagNameMap} T @param {T} tag @param {Record<string, string>} [properties] */
+const make = (tag, properties = {}) => Object.assign(document.createElement(tag), properties);
+
+/** Texts are named, not set: a change of language finds them. @param {HTMLElement} element @param {string} key */
+function say(element, key) {
+  element.dataset.text = key;
+  element.textContent = text(key);
+  return element;
+}
+
+const parts = {
+  panel: make('details', { className: 'network', id: 'network' }), status: make('span', { id: 'network-state' }),
+  notes: make('ul', { id: 'network-notes' }), actions: make('div', { className: 'row', id: 'network-actions' }),
+  urls: make('ul', { id: 'network-urls', className: 'quiet' }),
+};
+
+/** @param {string} command @param {ServiceWorker | null | undefined} worker @returns {Promise<State | undefined>} */
+function ask(command, worker = workers?.controller) {
+  if (!worker) return Promise.resolve(undefined);
+  return new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = ({ data }) => resolve(data);
+    worker.postMessage(command, [port2]);
+  });
+}
+
+/** What may be done, by what is so. @returns {[key: string, act: () => unknown][]} */
+function actions() {
+  return [
+    ...(state?.sealed ? [/** @type {[string, () => unknown]} */ (['net_unlock', () => tell('unlock')])] : []),
+    ...(state?.complete && !state.sealed ? [/** @type {[string, () => unknown]} */ (['net_seal', () => tell('seal')])] : []),
+    ...(registration?.waiting ? [/** @type {[string, () => unknown]} */ (['net_use_update', update])] : []),
+  ];
+}
+
+function notes() {
+  return [
+    ...(navigator.onLine ? [] : ['net_no_connection']),
+    state?.complete ? 'net_offline_ready' : 'net_offline_missing',
+    // What the policy headers cause, where they arrive.
+    ...(workers && !globalThis.crossOriginIsolated ? ['net_no_headers'] : []),
+    ...(registration?.waiting ? ['net_update'] : []),
+    ...(replaced ? ['net_replaced'] : []),
+  ];
+}
+
+function render() {
+  say(parts.status, state ? (state.sealed ? 'net_sealed' : 'net_open') : 'net_no_worker');
+  parts.notes.replaceChildren(...notes().map((key) => say(make('li'), key)));
+  parts.actions.replaceChildren(...actions().map(([key, act]) => {
+    const button = /** @type {HTMLButtonElement} */ (say(make('button', { type: 'button', id: key.replace('_', '-') }), key));
+    button.addEventListener('click', act);
+    return button;
+  }), say(make('a', { href: './storage.html', id: 'net-storage' }), 'net_storage'));
+}
+
+function renderUrls() {
+  const asked = [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')].map(({ name }) => name);
+  const urls = [...new Set([...asked, ...ownUrls()])].filter((url) => !url.startsWith('data:'));
+  parts.urls.replaceChildren(...urls.map((url) => make('li', { textContent: url })));
+}
+
+/** @param {string} command @param {ServiceWorker | null} [worker] */
+async function tell(command, worker) {
+  state = (await ask(command, worker)) ?? state;
+  render();
+}
+
+let updating = false;
+function update() {
+  updating = true;
+  tell('update', registration?.waiting);
+}
+
+/** Once everything is in memory: from now on the service worker answers from the stored release and sends nothing. */
+export async function seal() {
+  sealWanted = true;
+  if (state?.complete) await tell('seal');
+}
+
+/** @param {() => readonly string[]} urls what the session has asked for: its worker's requests are not in the page's list */
+export async function start(urls) {
+  ownUrls = urls;
+  const summary = make('summary');
+  summary.append(say(make('span'), 'net_heading'), ' ', parts.status);
+  parts.panel.append(summary, parts.notes, parts.actions, say(make('h3'), 'net_urls'), parts.urls);
+  parts.panel.addEventListener('toggle', renderUrls);
+  document.querySelector('main')?.after(parts.panel);
+  for (const name of ['online', 'offline']) window.addEventListener(name, render);
+  render();
+  if (!workers) return;
+
+  let controlled = workers.controller !== null;
+  workers.addEventListener('controllerchange', async () => {
+    if (updating) return location.reload();
+    replaced = controlled;
+    controlled = true;
+    await tell('state');
+    if (sealWanted) await seal();
+    return undefined;
+  });
+  try {
+    registration = await workers.register('./sw.js', { updateViaCache: 'none' });
+    const watch = () => registration?.installing?.addEventListener('statechange', render);
+    watch();
+    registration?.addEventListener('updatefound', watch);
+  } catch {
+    // Refused by a setting of the browser, or the network is gone and a stored release serves: both show in the state.
+  }
+  await tell('state');
+}
