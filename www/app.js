@@ -66,6 +66,23 @@ export function changed(...topics) {
   for (const render of new Set([...topics, 'controls'].flatMap((topic) => [...(renders.get(/** @type {Topic} */ (topic)) ?? [])]))) render();
 }
 
+/** @type {(() => void)[]} */
+const forgets = [];
+
+/** `forget` drops what a panel keeps beside the state. @param {() => void} forget */
+export const onClear = (forget) => forgets.push(forget);
+
+/** As at the start; the next work opens a session. */
+export function clearState() {
+  state.session?.close();
+  Object.assign(state, {
+    session: undefined, stale: true, entries: [], entry: undefined, volume: undefined, refused: undefined, revealed: undefined, result: undefined,
+    loadedRef: undefined,
+  });
+  for (const forget of forgets) forget();
+  changed(...renders.keys());
+}
+
 export function renderAll() {
   changed(...renders.keys());
   renderError();

@@ -1,8 +1,13 @@
-// What is saved: the reproducibility record (VIEWER_AND_RANKING_UI.md 9) and the files that hold it.
+// What is saved: the reproducibility record (VIEWER_AND_RANKING_UI.md 9), and a table and a page that hold it.
 
 import { state } from './app.js';
-import { $, download } from './dom.js';
-import { MESSAGES, text } from './i18n.js';
+import { $, bar, download, element, headings } from './dom.js';
+import { MESSAGES, findingText, languageTag, number, text } from './i18n.js';
+import { cosineText, percent } from './results.js';
+import { viewer } from './volume.js';
+import { zeroShotOf } from './zeroshot.js';
+
+/** @typedef {import('../pkg/index.js').Ranking} Ranking */
 
 /** The notice as one paragraph. @param {string | undefined} license @param {'en' | 'zh'} [language] */
 export function noticeText(license, language) {
@@ -15,10 +20,12 @@ export function noticeText(license, language) {
 /**
  * The record of VIEWER_AND_RANKING_UI.md 9: no file name, no header text, no report text; of identifiers the rules' counts.
  * @param {{ ranking: Ranking, volume: import('../pkg/index.js').Volume, set: import('../pkg/index.js').ReportSet,
- *   info: import('../pkg/index.js').SessionInfo, accepted: readonly string[], timingsMs: Readonly<Record<string, number>> }} run
+ *   info: import('../pkg/index.js').SessionInfo, accepted: readonly string[], timingsMs: Readonly<Record<string, number>>,
+ *   image: import('../pkg/index.js').ImageLatent }} run
  */
-export function record({ ranking, volume, set, info, accepted, timingsMs }) {
+export function record({ ranking, volume, set, info, accepted, timingsMs, image }) {
   const { provenance: p } = ranking;
+  const zeroShot = zeroShotOf(image);
   const license = info.model?.license;
   /** @type {any} */
   const { reading } = p.preprocess;
@@ -29,7 +36,7 @@ export function record({ ranking, volume, set, info, accepted, timingsMs }) {
     app: { version: p.package },
     model: {
       id: p.model, revision: p.revision, weights_sha256: p.weightsSha256, variant: p.variant,
-      embedding_space: p.embeddingSpace, licence: license, untrained: info.model?.untrained ?? false,
+      tokenizer_sha256: p.tokenizerSha256, embedding_space: p.embeddingSpace, licence: license, untrained: info.model?.untrained ?? false,
     },
     input: {
       voxel_sha256: p.voxelSha256, dims: volume.dims, spacing_mm: volume.spacingMm, orientation_in: volume.orientation,
@@ -42,6 +49,8 @@ export function record({ ranking, volume, set, info, accepted, timingsMs }) {
       backend: p.backend, adapter_info: p.adapter, software: info.software ?? false, browser: navigator.userAgent,
       timings_ms: timingsMs, degraded: p.degraded, self_test: p.selfTest,
     },
+    // Questions are a person's words: they stay on the page.
+    ...(zeroShot ? { prompts: zeroShot.prompts, zero_shot: zeroShot.rows.map(({ finding, logit, score }) => ({ finding, logit, score })) } : {}),
     tie_tolerance: ranking.tieTolerance,
     candidates: ranking.rows.map((row) => ({
       id: row.id, text_sha256: set.rows[row.index].textSha256, n_tokens: set.rows[row.index].tokens,
@@ -50,6 +59,132 @@ export function record({ ranking, volume, set, info, accepted, timingsMs }) {
   };
 }
 
-$('export').addEventListener('click', () => {
-  download(new Blob([JSON.stringify(record(state.result), null, 2)], { type: 'application/json' }), 'ctmatch-result.json');
-});
+const withTexts = () => $('export-texts').checked;
+
+/** @param {unknown} value */
+const cell = (value) => (/[",\r\n]/.test(String(value)) ? `"${String(value).replaceAll('"', '""')}"` : String(value));
+
+/** RFC 4180, after comment lines with the notice and the record. @param {any} run */
+export function csv(run) {
+  const saved = record(run);
+  const names = ['rank', 'id', 'cosine', 'share', 'n_tokens', 'truncated', 'text_sha256', ...(withTexts() ? ['text'] : [])];
+  const lines = saved.candidates.map((row, i) => {
+    const report = withTexts() ? { text: run.rows[run.ranking.rows[i].index].text } : {};
+    return names.map((name) => cell({ ...row, ...report }[name])).join(',');
+  });
+  const head = [saved.notice.en, saved.notice.zh, ...(saved.warning ? [saved.warning.en] : []), JSON.stringify(saved)];
+  return `${[...head.map((line) => `# ${line}`), names.join(','), ...lines].join('\r\n')}\r\n`;
+}
+
+// ---- images
+
+const IMAGE_WIDTH = 560;
+const LINE = 16;
+
+/** A plane as it is shown, its letters, and under it the slice, the window and the notice. @param {import('./viewer.js').Viewer['views'][number]} view */
+function picture(view) {
+  const { canvas: source, map, look, slice } = view;
+  if (!slice) return undefined;
+  const ratio = (slice.width * slice.spacingMm[0]) / (slice.height * slice.spacingMm[1]);
+  const height = Math.round(IMAGE_WIDTH / ratio);
+  const canvas = element('canvas', { width: IMAGE_WIDTH });
+  const context = canvas.getContext('2d');
+  const lines = [view.caption.textContent, text('window_of', { width: viewer.width, level: viewer.level }), ...noticeLines(context)];
+  canvas.height = height + LINE * (lines.length + 0.5);
+  context.fillStyle = '#000';
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.save();
+  context.beginPath();
+  context.rect(0, 0, IMAGE_WIDTH, height);
+  context.clip();
+  context.translate(look.x * IMAGE_WIDTH, look.y * height);
+  context.scale(look.zoom, look.zoom);
+  context.drawImage(source, 0, 0, IMAGE_WIDTH, height);
+  if (!map.hidden) {
+    context.imageSmoothingEnabled = false;
+    const part = (name, whole) => (parseFloat(map.style[name]) / 100) * whole;
+    context.drawImage(map, part('left', IMAGE_WIDTH), part('top', height), part('width', IMAGE_WIDTH), part('height', height));
+  }
+  context.restore();
+  context.fillStyle = '#fff';
+  context.font = '600 16px system-ui, sans-serif';
+  context.textAlign = 'center';
+  const at = { left: [12, height / 2], right: [IMAGE_WIDTH - 12, height / 2], top: [IMAGE_WIDTH / 2, 18], bottom: [IMAGE_WIDTH / 2, height - 8] };
+  for (const [edge, letter] of view.letters) context.fillText(letter.textContent, ...at[edge]);
+  context.textAlign = 'left';
+  context.font = '12px system-ui, sans-serif';
+  lines.forEach((line, i) => context.fillText(line, 6, height + LINE * (i + 1)));
+  return element('img', { src: canvas.toDataURL('image/png'), alt: view.caption.textContent, width: IMAGE_WIDTH, height: canvas.height });
+}
+
+/** The notice in lines that fit. @param {CanvasRenderingContext2D} context */
+function noticeLines(context) {
+  context.font = '12px system-ui, sans-serif';
+  const lines = [''];
+  for (const word of noticeText(state.session?.info.model?.license).match(/\S+\s*|\s+/g) ?? []) {
+    // Chinese has no spaces: what is too long is cut anywhere.
+    for (const piece of context.measureText(word).width > IMAGE_WIDTH / 2 ? [...word] : [word]) {
+      if (context.measureText(lines.at(-1) + piece).width > IMAGE_WIDTH - 12) lines.push('');
+      lines[lines.length - 1] += piece;
+    }
+  }
+  return lines;
+}
+
+// ---- page
+
+const STYLE = `body { font: 15px/1.45 system-ui, sans-serif; margin: 1.5rem auto; max-width: 75rem; padding: 0 1rem; color: #16191c; background: #fff; }
+table { border-collapse: collapse; margin: .7rem 0; } th, td { text-align: left; vertical-align: top; border-bottom: 1px solid #79828c; padding: .25rem .6rem; }
+.number { text-align: right; font-variant-numeric: tabular-nums; } img { max-width: 100%; height: auto; margin: 0 .5rem .5rem 0; }
+.notice, .untrained { border: 2px solid #5a4300; background: #fff3d0; padding: .5rem .8rem; } pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .8rem; }
+.bar { display: inline-block; width: 8rem; height: .7rem; border: 1px solid #79828c; } .bar i { display: block; height: 100%; background: #6f9bc9; }`;
+
+/** One file without script; texts only when asked for. @param {any} run */
+export function html(run) {
+  const saved = record(run);
+  const { ranking, rows, image } = run;
+  const [high, low] = [ranking.rows[0].cosine, ranking.rows.at(-1).cosine];
+  const made = document.implementation.createHTMLDocument(text('title'));
+  made.documentElement.lang = languageTag();
+  made.head.prepend(element('meta', { charset: 'utf-8' }));
+  const fact = ([key, value]) => element('tr', {}, element('th', { scope: 'row' }, text(key)), element('td', {}, value));
+  const { input, model, runtime } = saved;
+  const zeroShot = zeroShotOf(image);
+  made.body.append(
+    element('h1', {}, text('title')),
+    element('p', { className: 'notice' }, noticeText(model.licence)),
+    ...(saved.warning ? [element('p', { className: 'untrained' }, element('strong', {}, text('untrained')), ' ', text('untrained_more'))] : []),
+    element('h2', {}, text('volume')),
+    element('table', {}, ...[
+      ['dims', input.dims.join(' × ')], ['spacing', `${input.spacing_mm.map((mm) => number(mm, { maximumFractionDigits: 3 })).join(' × ')} mm`],
+      ['orientation', input.orientation_in], ['datatype', input.datatype], ['voxel_digest', input.voxel_sha256],
+      ['findings', input.findings.map(({ code, accepted }) => (accepted ? `${code} (${text('accepted')})` : code)).join(', ') || text('findings_none')],
+      ['model_id', `${model.id} ${model.revision} ${model.variant}`], ['model_license', model.licence], ['settings', `${runtime.backend} · ${runtime.adapter_info}`],
+    ].map(fact)),
+    element('p', {}, ...viewer.views.flatMap((view) => picture(view) ?? [])),
+    element('h2', {}, text('result')),
+    element('table', {}, element('thead', {}, element('tr', {}, ...headings([['col_rank', 'number'], ['col_report', ''], ['col_cosine', 'number'],
+      ['col_margin', 'number'], ['col_bar', ''], ['col_share', 'number', { n: ranking.rows.length }]]))),
+    element('tbody', {}, ...ranking.rows.map((row, i) => element('tr', {}, element('td', { className: 'number' }, String(row.rank)),
+      element('td', {}, element('strong', {}, row.id), ...(withTexts() ? [element('div', {}, rows[row.index].text)] : []),
+        ...(saved.candidates[i].truncated ? [element('div', {}, text('truncated', { n: saved.candidates[i].n_tokens }))] : [])),
+      element('td', { className: 'number' }, cosineText(row.cosine)),
+      element('td', { className: 'number' }, i + 1 < ranking.rows.length ? cosineText(row.marginToNext) : ''),
+      element('td', {}, bar(high > low ? (row.cosine - low) / (high - low) : 1)), element('td', { className: 'number' }, percent(row.share)))))),
+    element('p', {}, text('no_background')),
+    ...(zeroShot ? [element('h2', {}, text('zero_shot')), element('p', {}, text('zero_shot_note')),
+      element('table', {}, ...zeroShot.rows.map(({ finding, score }) => element('tr', {}, element('th', { scope: 'row' }, findingText(finding)), element('td', { className: 'number' }, percent(score)))))] : []),
+    element('details', {}, element('summary', {}, text('record')), element('pre', {}, JSON.stringify(saved, null, 2))),
+  );
+  // The policy of this page would refuse the style element itself.
+  return `<!doctype html>\n${made.documentElement.outerHTML.replace('</head>', `<style>${STYLE}</style></head>`)}\n`;
+}
+
+const SAVED = {
+  export: ['json', 'application/json', (run) => JSON.stringify(record(run), null, 2)],
+  'export-csv': ['csv', 'text/csv', csv],
+  'export-html': ['html', 'text/html', html],
+};
+for (const [id, [ending, type, make]] of Object.entries(SAVED)) {
+  $(id).addEventListener('click', () => download(new Blob([make(state.result)], { type }), `ctmatch-result.${ending}`));
+}

@@ -13,6 +13,8 @@ import './export.js';
 import './tools.js';
 import './zeroshot.js';
 import './quiz.js';
+import './privacy.js';
+import './settings.js';
 import './retrieval.js';
 
 // ---- language

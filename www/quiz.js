@@ -1,7 +1,7 @@
 // Multiple choice on the page: which of the reports belongs to the volume? The person chooses first, the model's choice and the
 // answer are hidden until they are revealed.
 
-import { encodedVolume, missingVolume, on, run, state } from './app.js';
+import { encodedVolume, missingVolume, on, onClear, run, state } from './app.js';
 import { candidates } from './candidates.js';
 import { OPTIONS, outcomeOf, parseItems, shuffled, totals } from './choice.js';
 import { $, download, element, headings } from './dom.js';
@@ -20,6 +20,8 @@ let at = 0;
 let done = [];
 /** the index of the option that the person chose @type {number | undefined} */
 let chosen;
+/** the volume that the answer was last chosen for @type {import('./app.js').Entry | undefined} */
+let answered;
 
 const letter = (place) => String.fromCharCode(65 + place);
 const entryOf = (item) => state.entries.find(({ name, id }) => name === item.image || id === item.image);
@@ -151,9 +153,15 @@ on('candidates', () => {
   const known = state.entry && sampleAnswer(state.entry);
   $('quiz-answer').replaceChildren(element('option', { value: '' }, text('quiz_choose')),
     ...ids.map((id) => element('option', { value: id }, id)));
-  $('quiz-answer').value = [before, known].find((id) => id && ids.includes(id)) ?? '';
+  // Another volume has another answer.
+  $('quiz-answer').value = (state.entry === answered ? [before, known] : [known, before]).find((id) => id && ids.includes(id)) ?? '';
+  answered = state.entry;
 });
 on('entries', render);
+onClear(() => {
+  start([]);
+  $('quiz-options').replaceChildren();
+});
 on('controls', renderControls);
 
 $('quiz-answer').addEventListener('change', renderControls);

@@ -1,6 +1,6 @@
 // The candidate reports on the page: adding, editing, removing.
 
-import { changed, freshSession, on, run, state } from './app.js';
+import { changed, freshSession, on, onClear, run, state } from './app.js';
 import { MAX_CANDIDATES, MAX_TOKENS, candidates, mostlyCjk } from './candidates.js';
 import { chooseColumns } from './columns.js';
 import { $, Pages, button, element } from './dom.js';
@@ -132,6 +132,11 @@ function openEditor(row) {
   };
   $('edit').showModal();
 }
+
+onClear(() => {
+  candidates.clear();
+  for (const id of ['paste', 'edit-text']) $(id).value = '';
+});
 
 // ---- events
 

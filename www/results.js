@@ -1,6 +1,6 @@
 // The ranking of the candidates against the volume that is shown, and two of them side by side.
 
-import { changed, cures, encodedVolume, missingVolume, on, purpose, run, state } from './app.js';
+import { changed, cures, encodedVolume, missingVolume, on, onClear, purpose, run, state } from './app.js';
 import { candidates } from './candidates.js';
 import { differences } from './differences.js';
 import { $, Pages, bar, button, element, headings } from './dom.js';
@@ -114,6 +114,12 @@ function renderComparison() {
     element('p', {}, ...runs[side].map((run) => (run.same || run.text.trim() === '' ? run.text : element('mark', {}, run.text)))))));
   $('comparison-note').textContent = text('comparison_note', { difference: cosineText(better.cosine - other.cosine) });
 }
+
+onClear(() => {
+  compared = [];
+  for (const id of ['result-rows', 'comparison-texts']) $(id).replaceChildren();
+  renderComparison();
+});
 
 $('rank').addEventListener('click', rank);
 $('comparison-close').addEventListener('click', () => compare(compared[0]));

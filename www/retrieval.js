@@ -1,6 +1,6 @@
 // The volumes of this sitting, and all of them against all candidate reports.
 
-import { changed, on, run, state, withModel } from './app.js';
+import { changed, on, onClear, run, state, withModel } from './app.js';
 import { candidates } from './candidates.js';
 import { $, Pages, button, element } from './dom.js';
 import { text } from './i18n.js';
@@ -91,6 +91,7 @@ on('entries', () => {
   renderMatrix();
 });
 
+onClear(() => $('matrix-rows').replaceChildren());
 on('candidates', () => {
   if (matrix && matrix.ids.join('\n') !== candidates.rows.map(({ id }) => id).join('\n')) matrix = undefined;
   $('matrix').hidden = !matrix;

@@ -429,6 +429,18 @@ export class Viewer {
     return this.cut(nativeGrid(volume));
   }
 
+  /** No volume. */
+  clear() {
+    Object.assign(this, { volume: undefined, grid: undefined, box: undefined, map: undefined });
+    for (const view of this.views) {
+      view.slices.clear();
+      view.pending.clear();
+      view.slice = undefined;
+      // A canvas of no size keeps no pixels.
+      Object.assign(view.canvas, { width: 0, height: 0 });
+    }
+  }
+
   /** Slices of another grid at the same place. @param {Grid} grid */
   cut(grid) {
     this.grid = grid;

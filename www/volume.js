@@ -1,6 +1,6 @@
 // The CT volume: opening it, what the file check and the privacy check found, and the views.
 
-import { changed, cures, freshSession, on, run, showError, state, toAccept } from './app.js';
+import { changed, cures, freshSession, on, onClear, run, showError, state, toAccept } from './app.js';
 import { $, button, download, element } from './dom.js';
 import { number, placeText, ruleText, text } from './i18n.js';
 import { Viewer } from './viewer.js';
@@ -219,6 +219,8 @@ const saveClean = () => run('phase_clean', async ({ signal, onProgress }) => {
   download(copy, CLEAN_NAME);
   return () => text('clean_saved', { name: CLEAN_NAME });
 });
+
+onClear(() => viewer.clear());
 
 $('choose-file').addEventListener('click', () => $('file').click());
 $('file').addEventListener('change', () => {

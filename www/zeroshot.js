@@ -1,6 +1,6 @@
 // Zero-shot scores of the volume that is shown: the 18 published findings, and questions of one's own.
 
-import { changed, encodedVolume, missingVolume, on, purpose, run, state } from './app.js';
+import { changed, encodedVolume, missingVolume, on, onClear, purpose, run, state } from './app.js';
 import { $, element, headings } from './dom.js';
 import { findingText, text } from './i18n.js';
 import { cosineText, percent } from './results.js';
@@ -62,6 +62,12 @@ on('controls', () => {
   const why = unfit ? 'zero_shot_unfit' : missingVolume();
   for (const id of ['zero-shot-run', 'ask']) $(id).disabled = state.running !== undefined || why !== undefined;
   $('zero-shot-hint').textContent = why ? text(why) : '';
+});
+
+onClear(() => {
+  questions = [];
+  shown = undefined;
+  $('answer-rows').replaceChildren();
 });
 
 $('zero-shot-run').addEventListener('click', () => score(questions));

@@ -38,11 +38,13 @@ export const startServer = ({ mounts, ...options } = {}) =>
 /**
  * A page of `origin` in a context of its own, and what went wrong on it.
  * @param {import('playwright-core').Browser} browser
- * @param {{ origin: string, path?: string, locale?: string, expect?: RegExp, colorScheme?: 'dark' | 'light', init?: () => void, allow?: readonly string[] }} options
+ * @param {{ origin: string, path?: string, locale?: string, expect?: RegExp, colorScheme?: 'dark' | 'light', init?: () => void, allow?: readonly string[], firstRun?: boolean, viewport?: { width: number, height: number } }} options
  *   `expect`: faults that the test provokes; `init` runs in the page before anything else; `allow`: further origins
  */
-export async function newPage(browser, { origin, path, locale = 'en-US', expect, colorScheme = 'dark', init, allow = [] }) {
-  const context = await browser.newContext({ locale, colorScheme, viewport: { width: 1440, height: 1000 } });
+export async function newPage(browser, { origin, path, locale = 'en-US', expect, colorScheme = 'dark', init, allow = [], firstRun = false, viewport = { width: 1440, height: 1000 } }) {
+  const context = await browser.newContext({ locale, colorScheme, viewport });
+  // The notice of the first run was read, unless it is what the test is about.
+  if (!firstRun) await context.addInitScript(() => { try { localStorage.setItem('ctmatch-notice', 'read'); } catch { /* a page without storage */ } });
   const page = await context.newPage();
   const faults = [];
   const fault = (line) => { if (!expect?.test(line)) faults.push(line); };

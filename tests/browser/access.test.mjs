@@ -1,0 +1,173 @@
+// Whoever uses the page: axe-core in every state, two languages, two themes; keyboard only; narrow and wide screens.
+
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { MESSAGES } from '../../www/i18n.js';
+import { host, out, SLOW_MS } from './harness.mjs';
+
+const tests = host({ gpu: false });
+const axe = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+const idle = (page) => page.waitForFunction(() => document.querySelector('#cancel').hidden, undefined, { timeout: SLOW_MS });
+
+/** WCAG 2.2 AA and below, and good practice. @param {import('playwright-core').Page} page @param {string} state */
+async function clean(page, state) {
+  const violations = await page.evaluate(`(async () => {
+    const { violations } = await axe.run(document);
+    return violations.map(({ id, nodes }) => id + ': ' + nodes.map(({ target, failureSummary }) => target + ' ' + failureSummary).join('; '));
+  })()`);
+  assert.deepEqual(violations, [], state);
+}
+
+for (const [locale, theme] of [['en-US', 'dark'], ['zh-CN', 'light']]) {
+  test(`axe finds nothing in any state (${locale}, ${theme})`, { timeout: 3 * SLOW_MS }, async () => {
+    const { page, finish } = await tests.newPage({ locale, path: '/', firstRun: true });
+    const shot = (name) => page.screenshot({ path: join(out, `access-${name}-${locale.slice(0, 2)}-${theme}.png`), fullPage: true });
+    await page.evaluate(axe);
+    await page.waitForSelector('#first-run[open]');
+    await clean(page, 'first run');
+    await page.click('#first-run button');
+    await page.selectOption('#theme', theme);
+    await idle(page);
+    await clean(page, 'empty');
+    await shot('empty');
+
+    await page.click('#use-sample');
+    await page.waitForSelector('#reports li');
+    await idle(page);
+    await page.check('input[name="backend"][value="cpu"]');
+    await page.click('#rank');
+    await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });
+    await idle(page);
+    for (const row of [1, 2]) await page.click(`#result-rows tr:nth-child(${row}) [data-compare]`);
+    await page.click('#zero-shot > summary');
+    await page.click('#zero-shot-run');
+    await page.waitForSelector('#zero-shot-rows tr', { timeout: SLOW_MS });
+    await idle(page);
+    await page.click('#quiz > summary');
+    await page.click('#quiz-list');
+    await page.click('#quiz-reveal');
+    await page.waitForSelector('#quiz-totals:not([hidden])', { timeout: SLOW_MS });
+    await idle(page);
+    await page.click('#retrieval > summary');
+    await page.click('#compare-all');
+    await page.waitForSelector('#matrix-rows tr', { timeout: SLOW_MS });
+    await idle(page);
+    for (const id of ['model', 'requests']) await page.click(`#${id} > summary`);
+    await page.click('#model-box');
+    await page.waitForSelector('.box:not([hidden])');
+    await idle(page);
+    await clean(page, 'everything open');
+    await shot('all');
+
+    await page.click('#help-open');
+    await clean(page, 'help');
+    await page.keyboard.press('Escape');
+    await page.click('#reports .tools button');
+    await clean(page, 'editor');
+    await page.keyboard.press('Escape');
+    await page.setInputFiles('#reports-file', { name: 'x.csv', mimeType: 'text/csv', buffer: Buffer.from('a,b\n1,2\n') });
+    await page.waitForSelector('#columns[open]');
+    await clean(page, 'columns');
+    await page.keyboard.press('Escape');
+    await idle(page);
+    await page.click('#clear-all');
+    await clean(page, 'clear');
+    await page.keyboard.press('Escape');
+    await page.setInputFiles('#file', { name: 'x.nii', mimeType: 'application/octet-stream', buffer: Buffer.from('nothing') });
+    await page.waitForSelector('#error:not([hidden])');
+    await clean(page, 'error');
+    await finish();
+  });
+}
+
+test('the journey by keyboard alone', { timeout: 2 * SLOW_MS }, async () => {
+  const { page, finish } = await tests.newPage({ path: '/', firstRun: true });
+  await page.waitForSelector('#first-run[open]');
+  /** Presses Tab until the element has the focus, and looks whether one can see it there. @param {string} selector */
+  const tabTo = async (selector) => {
+    for (let i = 0; i < 120; i++) {
+      await page.keyboard.press('Tab');
+      if (await page.evaluate((wanted) => document.activeElement?.matches(wanted) ?? false, selector)) {
+        const seen = await page.evaluate(() => {
+          const element = document.activeElement;
+          const { left, top, width, height } = element.getBoundingClientRect();
+          const at = document.elementFromPoint(left + width / 2, top + Math.min(height / 2, 20));
+          return { outline: getComputedStyle(element).outlineStyle, unobscured: element === at || element.contains(at) || (at?.contains(element) ?? false) };
+        });
+        assert.deepEqual(seen, { outline: seen.outline === 'none' ? 'visible' : seen.outline, unobscured: true }, selector);
+        return;
+      }
+    }
+    assert.fail(`${selector} is not reached`);
+  };
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('#first-run', { state: 'hidden' });
+  await idle(page);
+  await tabTo('#use-sample');
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('#reports li');
+  await idle(page);
+  await tabTo('.view');
+  await page.keyboard.press('End');
+  await page.waitForFunction(() => /slice 36 of/.test(document.querySelector('figcaption').textContent));
+  await page.keyboard.press('3');
+  await tabTo('input[name="backend"]');
+  await page.keyboard.press('ArrowDown');
+  await tabTo('#rank');
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });
+  await idle(page);
+  await tabTo('#result-rows [data-compare]');
+  await page.keyboard.press('Space');
+  await page.keyboard.press('Tab');
+  await page.keyboard.press('Space');
+  await page.waitForSelector('#comparison:not([hidden])');
+  await tabTo('#export');
+  await Promise.all([page.waitForEvent('download'), page.keyboard.press('Enter')]);
+  await tabTo('#zero-shot > summary');
+  await page.keyboard.press('Enter');
+  await tabTo('#zero-shot-run');
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('#zero-shot-rows tr', { timeout: SLOW_MS });
+  await finish();
+});
+
+test('360 pixels to 4K: nothing to scroll sideways, targets of 24 pixels', { timeout: SLOW_MS }, async () => {
+  for (const [width, height] of [[360, 740], [1024, 768], [3840, 2160]]) {
+    const { page, finish } = await tests.newPage({ path: '/', viewport: { width, height } });
+    await idle(page);
+    await page.click('#use-sample');
+    await page.waitForSelector('#reports li');
+    await idle(page);
+    await page.check('input[name="backend"][value="cpu"]');
+    await page.click('#rank');
+    await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });
+    await page.evaluate(() => { for (const details of document.querySelectorAll('details')) details.open = true; });
+    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `${width} scrolls sideways`);
+    const small = await page.evaluate(() => [...document.querySelectorAll('button, select, summary, input:not([type="checkbox"]):not([type="radio"])')]
+      .filter((element) => element.checkVisibility()).map((element) => [element.id || element.className || element.textContent, element.getBoundingClientRect()])
+      .filter(([, { width: w, height: h }]) => w < 24 || h < 24).map(([name, { width: w, height: h }]) => `${name} ${w} x ${h}`));
+    assert.deepEqual(small, []);
+    await page.screenshot({ path: join(out, `width-${width}.png`), fullPage: true });
+    await finish();
+  }
+});
+
+test('the notice: first in a dialog, once; then always in sight; the theme is kept', async () => {
+  const { page, finish } = await tests.newPage({ path: '/', firstRun: true });
+  await page.waitForSelector('#first-run[open]');
+  for (const key of ['notice_lead', 'notice']) assert.ok((await page.textContent('#first-run')).includes(MESSAGES[key][0]));
+  await page.screenshot({ path: join(out, 'first-run-en.png') });
+  await page.click('#first-run button');
+  await page.selectOption('#theme', 'light');
+  await page.reload();
+  await idle(page);
+  assert.ok(await page.isHidden('#first-run'));
+  assert.equal(await page.getAttribute('html', 'data-theme'), 'light');
+  assert.ok(await page.isVisible('#notice'));
+  await finish();
+});

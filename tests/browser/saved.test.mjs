@@ -1,0 +1,175 @@
+// What the page saves, what it says about requests, clearing everything, and models of one's own.
+
+import assert from 'node:assert/strict';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { MESSAGES, text } from '../../www/i18n.js';
+import { attempt, host, out, SLOW_MS, www } from './harness.mjs';
+
+const tests = host({ gpu: false });
+
+const idle = (page) => page.waitForFunction(() => document.querySelector('#cancel').hidden, undefined, { timeout: SLOW_MS });
+const ranked = async (options) => {
+  const made = await tests.newAppPage(options);
+  const { page } = made;
+  await page.click('#use-sample');
+  await page.waitForSelector('#reports li');
+  await idle(page);
+  await page.check('input[name="backend"][value="cpu"]');
+  await page.click('#rank');
+  await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });
+  await idle(page);
+  return made;
+};
+const saved = async (page, button) => {
+  const [download] = await Promise.all([page.waitForEvent('download'), page.click(button)]);
+  return { name: download.suggestedFilename(), content: await readFile(await download.path(), 'utf8') };
+};
+
+test('JSON, CSV and a page: the record and the notice in each, texts only when asked for', { timeout: SLOW_MS }, async () => {
+  const { page, finish } = await ranked();
+  await page.click('#zero-shot > summary');
+  await page.click('#zero-shot-run');
+  await page.waitForSelector('#zero-shot-rows tr', { timeout: SLOW_MS });
+  await idle(page);
+
+  const json = await saved(page, '#export');
+  const record = JSON.parse(json.content);
+  assert.equal(record.zero_shot.length, 18);
+  assert.equal(record.prompts[0].present, '{} is present.');
+  const csv = await saved(page, '#export-csv');
+  const html = await saved(page, '#export-html');
+  assert.deepEqual([json, csv, html].map(({ name }) => name), ['ctmatch-result.json', 'ctmatch-result.csv', 'ctmatch-result.html']);
+  for (const { name, content } of [json, csv, html]) {
+    for (const line of [MESSAGES.notice_lead[0], MESSAGES.notice_lead[1]]) assert.ok(content.includes(line), name);
+    assert.ok(content.includes(record.input.voxel_sha256), name);
+    assert.ok(content.includes(MESSAGES.untrained[0]), name);
+    assert.ok(!content.includes('22 mm'), `${name} holds text of a report`);
+  }
+  const lines = csv.content.split('\r\n');
+  const comments = lines.filter((line) => line.startsWith('# '));
+  assert.deepEqual(JSON.parse(comments.at(-1).slice(2)), record);
+  const rows = lines.filter((line) => line && !line.startsWith('# '));
+  assert.equal(rows[0], 'rank,id,cosine,share,n_tokens,truncated,text_sha256');
+  assert.deepEqual(rows.slice(1).map((line) => Number(line.split(',')[2])), record.candidates.map(({ cosine }) => cosine));
+
+  assert.ok(!/<script|https?:\/\/|src="(?!data:)/.test(html.content), 'one file, without script');
+  await page.check('#export-texts');
+  assert.ok((await saved(page, '#export-csv')).content.includes('"Trachea and both main bronchi'.replace('"', '')));
+  await page.click('#lang-zh');
+  const withTexts = await saved(page, '#export-html');
+  assert.ok(withTexts.content.includes('22 mm') && withTexts.content.includes('lang="zh-CN"') && withTexts.content.includes('肺结节'));
+  await finish();
+
+  // As a person opens it.
+  const path = join(out, 'report.html');
+  await writeFile(path, withTexts.content);
+  const plain = await tests.newPage();
+  await plain.page.setContent(withTexts.content);
+  assert.equal(await plain.page.locator('img').count(), 3);
+  const sizes = await plain.page.locator('img').evaluateAll((images) => images.map(({ naturalWidth }) => naturalWidth));
+  assert.deepEqual(sizes, [560, 560, 560]);
+  await plain.page.screenshot({ path: join(out, 'report-zh.png'), fullPage: true });
+  await plain.finish();
+});
+
+test('the addresses that were asked for are listed: the server saw no other', { timeout: SLOW_MS }, async () => {
+  const { page, finish } = await ranked();
+  await page.click('#requests > summary');
+  await page.waitForSelector('#requests-list li');
+  const listed = new Set(await page.locator('#requests-list code').allTextContents());
+  const seen = new Set(tests.requests.map((line) => tests.origin + line.split(' ')[1]));
+  // The worker's own scripts are in the timeline of the worker.
+  const missing = [...seen].filter((url) => !listed.has(url) && !/\/ctmatch\/(core|error|probe|latents|weights|worker)\.js$|wasm\/ctmatch\.js$/.test(url));
+  assert.deepEqual(missing.filter((url) => !url.endsWith('/favicon.ico')), []);
+  assert.ok((await page.textContent('#requests-summary')).includes(text('requests_own', { n: listed.size })));
+  await finish();
+});
+
+test('clear all: nothing is left in memory or in the browser', { timeout: 2 * SLOW_MS }, async () => {
+  const { page, finish } = await ranked();
+  await page.evaluate(async () => {
+    await caches.open('x');
+    await new Promise((done) => { indexedDB.open('x').onsuccess = ({ target }) => { target.result.close(); done(); }; });
+  });
+  const left = () => attempt(page, async () => {
+    const files = [];
+    for await (const name of (await navigator.storage.getDirectory()).keys()) files.push(name);
+    return { files, local: Object.keys(localStorage), caches: await caches.keys(), databases: (await indexedDB.databases()).length };
+  });
+  assert.notDeepEqual((await left()).files, [], 'the model was cached');
+  await page.click('#clear-all');
+  await page.click('#clear button[value="clear"]');
+  await page.waitForFunction((line) => document.querySelector('#progress-text').textContent === line, MESSAGES.cleared[0], { timeout: SLOW_MS });
+  assert.deepEqual(await left(), { files: [], local: [], caches: [], databases: 0 });
+  assert.equal(await page.locator('#reports li').count(), 0);
+  for (const id of ['volume', 'result']) assert.ok(await page.isHidden(`#${id}`), id);
+  assert.ok(await page.isDisabled('#rank'));
+  assert.ok(!(await page.content()).includes('22 mm'));
+  // And it can be used again.
+  await idle(page);
+  await page.click('#use-sample');
+  await page.waitForSelector('#reports li');
+  await finish();
+});
+
+test('a model of files: its facts, and the one before when it is damaged', { timeout: 2 * SLOW_MS }, async () => {
+  const { page, finish } = await tests.newAppPage();
+  await page.check('input[name="backend"][value="cpu"]');
+  await page.click('#model > summary');
+  const folder = join(www, 'model');
+  const names = (await readdir(folder)).filter((name) => name !== 'config.json');
+  const buffers = await Promise.all(names.map(async (name) => ({ name, mimeType: 'application/octet-stream', buffer: await readFile(join(folder, name)) })));
+  await page.setInputFiles('#model-files', buffers);
+  await page.waitForFunction((line) => document.querySelector('#progress-text').textContent === line, MESSAGES.model_loaded[0], { timeout: SLOW_MS });
+  const facts = await page.textContent('#model-facts');
+  const manifest = JSON.parse(await readFile(join(folder, 'manifest.json'), 'utf8'));
+  for (const part of [manifest.id, manifest.revision, manifest.license, manifest.embeddingSpace, MESSAGES.from_file[0], MESSAGES.self_test_passed[0], '1 MB']) {
+    assert.ok(facts.includes(part), `${part} in ${facts}`);
+  }
+  assert.match(await page.textContent('#backend-badge'), /CPU · q8/);
+  await page.screenshot({ path: join(out, 'model-en.png'), fullPage: true });
+  assert.ok(await page.isVisible('#model-own'));
+
+  const cut = buffers.map((file) => (file.name.startsWith('weights') ? { ...file, buffer: file.buffer.subarray(0, 1000) } : file));
+  await page.setInputFiles('#model-files', cut);
+  await page.waitForSelector('#error:not([hidden])');
+  assert.equal(await page.textContent('#error-code'), 'INTEGRITY');
+  await page.setInputFiles('#model-files', buffers.filter(({ name }) => name !== 'manifest.json'));
+  await page.waitForFunction(() => document.querySelector('#error-code').textContent === 'MANIFEST');
+
+  await page.fill('#model-url', 'https://elsewhere.example/manifest.json');
+  await page.click('#model-address button');
+  await page.waitForFunction(() => document.querySelector('#error-code').textContent === 'NETWORK_POLICY');
+  await idle(page);
+  await page.fill('#model-url', 'model/manifest.json');
+  await page.click('#model-address button');
+  await page.waitForFunction((line) => document.querySelector('#progress-text').textContent === line, MESSAGES.model_loaded[0], { timeout: SLOW_MS });
+  assert.ok((await page.textContent('#model-facts')).includes(MESSAGES.from_network[0]));
+  await idle(page);
+  await page.click('#model-own');
+  await page.waitForFunction(() => document.querySelector('#model-own').hidden, undefined, { timeout: SLOW_MS });
+  await finish();
+});
+
+test('several samples: a choice, the reports once, the answer of each', { timeout: SLOW_MS }, async () => {
+  const { page, finish } = await tests.newPage();
+  const sample = (id, title, answer) => ({ id, title: { en: title, zh: `示例 ${id}` }, volume: 'chest.nii.gz', reports: 'reports.json', answer });
+  await page.route('**/sample/samples.json', (route) => route.fulfill({ json: { schema: 1, samples: [sample('one', 'first', 'A'), sample('two', 'second', 'C')] } }));
+  await page.goto(`${tests.origin}/`);
+  await page.waitForSelector('#sample:not([hidden])');
+  await idle(page);
+  assert.deepEqual(await page.locator('#sample option').allTextContents(), ['first', 'second']);
+  for (const [id, answer] of [['two', 'C'], ['one', 'A'], ['two', 'C']]) {
+    await page.selectOption('#sample', id);
+    await page.click('#use-sample');
+    await page.waitForFunction((wanted) => document.querySelector('#quiz-answer').value === wanted, answer);
+    await idle(page);
+  }
+  assert.equal(await page.locator('#volumes li').count(), 2, 'a sample is one volume, however often it is opened');
+  assert.equal(await page.locator('#reports > li').count(), 4);
+  await page.click('#lang-zh');
+  assert.deepEqual(await page.locator('#sample option').allTextContents(), ['示例 one', '示例 two']);
+  await finish();
+});
