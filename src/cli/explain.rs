@@ -165,11 +165,9 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
     if arguments.sentences {
         report["sentences"] = json!(sentences);
     }
+    report["provenance"] = volume::provenance(&session, &read, &arguments.read, &findings);
     report["findings"] = json!(findings);
     report["warnings"] = json!(chosen.warnings);
-    report["provenance"] = json!(session.provenance());
-    report["provenance"]["voxelSha256"] = json!(read.sha256());
-    report["provenance"]["preprocess"] = json!(session.manifest().preprocess);
     output::line(report)
 }
 

@@ -86,9 +86,9 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
     }
     let mut report = json!({
         "tieTolerance": ranked[0].ranking.tie_tolerance,
+        "provenance": volume::provenance(&session, &read, &arguments.read, &findings),
         "findings": findings,
         "warnings": warnings,
-        "provenance": session.provenance(),
     });
     if let [one] = &ranked[..] {
         report["rows"] = rows(one, shown);

@@ -5,6 +5,7 @@ use super::files;
 use super::output;
 use anyhow::Context;
 use anyhow::Result;
+use ctmatch::session::Session;
 use ctmatch::volume::Action;
 use ctmatch::volume::Cleaner;
 use ctmatch::volume::Finding;
@@ -16,6 +17,7 @@ use ctmatch::volume::Reader;
 use ctmatch::volume::Volume;
 use ctmatch::volume::assess;
 use ctmatch::volume::metadata;
+use serde_json::json;
 use std::io::Read;
 use std::path::Path;
 use std::path::PathBuf;
@@ -110,4 +112,24 @@ pub(crate) fn accept(volume: &Volume, arguments: &AcceptArguments) -> Result<Vec
     }
     ctmatch::volume::require_accepted(&findings, &accepted)?;
     Ok(findings)
+}
+
+/// What a result about a volume was made with and of, as in the package's `Provenance`; never a file's name. `findings` are those of
+/// [`accept`]: what asks among them was accepted.
+pub(crate) fn provenance(
+    session: &Session,
+    volume: &Volume,
+    arguments: &ReadArguments,
+    findings: &[Finding],
+) -> serde_json::Value {
+    let accepted: Vec<_> = findings.iter().filter(|f| f.action != Action::Note).map(|f| f.code).collect();
+    let mut record = json!(session.provenance());
+    // `model::open` lets no other session through.
+    record["selfTest"] = "passed".into();
+    record["voxelSha256"] = volume.sha256().into();
+    record["preprocess"] = json!(session.manifest().preprocess);
+    record["preprocess"]["accepted"] = json!(accepted);
+    record["preprocess"]["reading"] =
+        json!({ "frame": arguments.frame, "asStored": arguments.as_stored, "sidecar": arguments.metadata.is_some() });
+    record
 }

@@ -45,8 +45,8 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
         return print_table(&session, &scored);
     }
     let mut report = json!(scored);
+    report["provenance"] = volume::provenance(&session, &read, &arguments.read, &findings);
     report["findings"] = json!(findings);
-    report["provenance"] = json!(session.provenance());
     output::line(report)
 }
 

@@ -154,6 +154,11 @@ fn rank_orders_reports_the_same_on_cpu_and_gpu() {
     assert_eq!(cpu["provenance"]["backend"], "cpu");
     assert_eq!(gpu["provenance"]["backend"], "webgpu");
     assert_eq!(cpu["provenance"]["notice"], "Research use only. Not a medical device.");
+    assert_eq!(cpu["provenance"]["selfTest"], "passed");
+    assert_eq!(cpu["provenance"]["voxelSha256"], gpu["provenance"]["voxelSha256"]);
+    assert_eq!(cpu["provenance"]["voxelSha256"].as_str().unwrap().len(), 64);
+    assert_eq!(cpu["provenance"]["preprocess"]["accepted"], serde_json::json!([]));
+    assert_eq!(cpu["provenance"]["preprocess"]["reading"]["asStored"], false);
     let ids = |result: &Value| -> Vec<String> {
         result["rows"].as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect()
     };
