@@ -2,6 +2,7 @@
 # The one door. Installs what is missing and says what and which version.
 #   ./build.sh         package (pkg/) and page (www/)
 #   ./build.sh site    the same, then the folder to host (dist/, or the one given)
+#   ./build.sh single  the same, then the page as one file (ctmatch.html, or the one given)
 #   ./build.sh demo    the same, then serves it on 127.0.0.1 with the strict headers
 #   ./build.sh test    the same set-up, then every check
 #   ./build.sh fuzz    the libFuzzer targets of tests/fuzz one after the other, 20 minutes each or as many as given
@@ -180,6 +181,14 @@ case "${1:-build}" in
     build_package
     say "site"
     node hosting/site.mjs "${2:-dist}"
+    node hosting/sbom.mjs >"${2:-dist}/sbom.cdx.json"
+    ;;
+  single)
+    setup
+    build_package
+    say "single file"
+    (cd tests/browser && npm ci --silent --no-audit --no-fund)
+    node hosting/single.mjs "${2:-ctmatch.html}"
     ;;
   demo)
     setup
@@ -191,5 +200,5 @@ case "${1:-build}" in
     ;;
   test) run_tests ;;
   fuzz) run_fuzz "${@:2}" ;;
-  *) stop "usage: ./build.sh [demo|site [folder]|test|fuzz [minutes]]" ;;
+  *) stop "usage: ./build.sh [demo|site [folder]|single [file]|test|fuzz [minutes]]" ;;
 esac
