@@ -2,6 +2,7 @@
 # The one door. Installs what is missing and says what and which version.
 #   ./build.sh         package (pkg/) and page (www/)
 #   ./build.sh site    the same, then the folder to host (dist/, or the one given)
+#   ./build.sh single  the same, then the page as one file (ctmatch.html, or the one given)
 #   ./build.sh demo    the same, then serves it on 127.0.0.1 with the strict headers
 #   ./build.sh test    the same set-up, then every check
 #   ./build.sh bench   an image encode beside onnxruntime-web and PyTorch (tests/bench/README.md)
@@ -205,6 +206,14 @@ case "${1:-build}" in
     build_package
     say "site"
     node hosting/site.mjs "${2:-dist}"
+    node hosting/sbom.mjs >"${2:-dist}/sbom.cdx.json"
+    ;;
+  single)
+    setup
+    build_package
+    say "single file"
+    (cd tests/browser && npm ci --silent --no-audit --no-fund)
+    node hosting/single.mjs "${2:-ctmatch.html}"
     ;;
   demo)
     setup
@@ -217,5 +226,5 @@ case "${1:-build}" in
   test) run_tests ;;
   bench) run_bench "${@:2}" ;;
   fuzz) run_fuzz "${@:2}" ;;
-  *) stop "usage: ./build.sh [demo|site [folder]|test|bench [options]|fuzz [minutes]]" ;;
+  *) stop "usage: ./build.sh [demo|site [folder]|single [file]|test|bench [options]|fuzz [minutes]]" ;;
 esac

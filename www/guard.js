@@ -19,6 +19,8 @@
   });
 
   window.navigation?.addEventListener('navigate', (event) => {
-    if (event.cancelable && !sameOrigin(event.destination.url)) event.preventDefault();
+    // An export is a download of a blob, which has no origin where the page comes from the disk.
+    const own = sameOrigin(event.destination.url) || (event.downloadRequest !== null && /^blob\b/.test(event.destination.url));
+    if (event.cancelable && !own) event.preventDefault();
   });
 })();

@@ -519,9 +519,11 @@ export const MESSAGES = {
   'no-navigator-gpu': ['this browser has no WebGPU', '浏览器不支持 WebGPU'],
   'no-adapter': ['no suitable graphics adapter', '没有可用的图形适配器'],
 
+  CHECKPOINT: ['A weight file of the model is not valid.', '模型权重文件无效。'],
   net_heading: ['Network:', '网络：'],
   net_open: ['open to the files of this site', '仅可请求本站文件'],
   net_sealed: ['sealed, nothing is requested', '已封闭，不发出任何请求'],
+  net_single: ['one file from the disk, nothing can be requested', '单文件页面，无法发出任何请求'],
   net_no_worker: ['not sealed', '未封闭'],
   net_offline_ready: ['Works without a network: every file of this release is stored and checked.', '可离线使用：本版本全部文件已存储并校验。'],
   net_offline_missing: ['The files of this release are not stored: a reload needs the network.', '本版本文件尚未存储，重新加载需要网络。'],

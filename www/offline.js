@@ -5,6 +5,8 @@ import { text } from './i18n.js';
 
 /** @typedef {{ version: string, sealed: boolean, complete: boolean }} State */
 
+// One file from the disk, made by hosting/single.mjs: its policy leaves no way to request anything.
+const SINGLE = location.protocol === 'file:';
 const RELEASE = document.querySelector('meta[name="release"]')?.getAttribute('content');
 const workers = RELEASE ? navigator.serviceWorker : undefined;
 
@@ -55,6 +57,7 @@ function actions() {
 }
 
 function notes() {
+  if (SINGLE) return ['net_offline_ready'];
   return [
     ...(navigator.onLine ? [] : ['net_no_connection']),
     state?.complete ? 'net_offline_ready' : 'net_offline_missing',
@@ -66,13 +69,13 @@ function notes() {
 }
 
 function render() {
-  say(parts.status, state ? (state.sealed ? 'net_sealed' : 'net_open') : 'net_no_worker');
+  say(parts.status, state ? (state.sealed ? 'net_sealed' : 'net_open') : SINGLE ? 'net_single' : 'net_no_worker');
   parts.notes.replaceChildren(...notes().map((key) => say(make('li'), key)));
   parts.actions.replaceChildren(...actions().map(([key, act]) => {
     const button = /** @type {HTMLButtonElement} */ (say(make('button', { type: 'button', id: key.replace('_', '-') }), key));
     button.addEventListener('click', act);
     return button;
-  }), say(make('a', { href: './storage.html', id: 'net-storage' }), 'net_storage'));
+  }), ...(SINGLE ? [] : [say(make('a', { href: './storage.html', id: 'net-storage' }), 'net_storage')]));
 }
 
 function renderUrls() {
