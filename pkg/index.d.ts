@@ -35,6 +35,8 @@ export interface ModelManifest {
   embeddingSpace: string;
   /** true for random weights: scores have no meaning */
   untrained?: boolean;
+  /** true for weights that were trained on synthetic volumes only */
+  synthetic?: boolean;
   /** default 'match' */
   purpose?: Purpose;
   variants: Readonly<Record<string, Variant>>;
@@ -313,7 +315,7 @@ export interface SelfTest {
   text?: number;
 }
 export interface ModelInfo {
-  id: string; revision: string; license: string; embeddingSpace: string; untrained: boolean; tieTolerance: number;
+  id: string; revision: string; license: string; embeddingSpace: string; untrained: boolean; synthetic: boolean; tieTolerance: number;
   purpose: Purpose; capabilities: Capabilities;
 }
 export interface SessionInfo {

@@ -556,7 +556,7 @@ impl Engine {
         let described = plain(&json!({
             "info": {
                 "id": manifest.id, "revision": manifest.revision, "license": manifest.license,
-                "embeddingSpace": manifest.embedding_space, "untrained": manifest.untrained,
+                "embeddingSpace": manifest.embedding_space, "untrained": manifest.untrained, "synthetic": manifest.synthetic,
                 "tieTolerance": variant.tie_tolerance, "purpose": manifest.purpose,
                 "capabilities": session.capabilities(),
             },

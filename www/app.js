@@ -48,6 +48,9 @@ export const state = {
   status: '',
 };
 
+/** What must be known of a model's scores: the key of a text. @param {{ untrained?: boolean, synthetic?: boolean } | undefined} model */
+export const doubtAbout = (model) => ['untrained', 'synthetic'].find((doubt) => model?.[doubt]);
+
 // ---- who is told
 
 /** @typedef {'controls' | 'volume' | 'candidates' | 'result' | 'entries' | 'model'} Topic */

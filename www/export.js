@@ -1,8 +1,8 @@
 // What is saved: the reproducibility record (VIEWER_AND_RANKING_UI.md 9), and a table and a page that hold it.
 
-import { state } from './app.js';
+import { doubtAbout, state } from './app.js';
 import { $, bar, download, element, headings } from './dom.js';
-import { MESSAGES, findingText, languageTag, number, text } from './i18n.js';
+import { MESSAGES, currentLanguage, findingText, languageTag, number, text } from './i18n.js';
 import { cosineText, percent } from './results.js';
 import { viewer } from './volume.js';
 import { zeroShotOf } from './zeroshot.js';
@@ -27,16 +27,18 @@ export function record({ ranking, volume, set, info, accepted, timingsMs, image 
   const { provenance: p } = ranking;
   const zeroShot = zeroShotOf(image);
   const license = info.model?.license;
+  const doubt = doubtAbout(info.model);
   /** @type {any} */
   const { reading } = p.preprocess;
   return {
     schema: 'ctmatch-result-1',
     notice: { en: noticeText(license, 'en'), zh: noticeText(license, 'zh') },
-    ...(info.model?.untrained ? { warning: { en: MESSAGES.untrained[0], zh: MESSAGES.untrained[1] } } : {}),
+    ...(doubt ? { warning: { en: MESSAGES[doubt][0], zh: MESSAGES[doubt][1] } } : {}),
     app: { version: p.package },
     model: {
       id: p.model, revision: p.revision, weights_sha256: p.weightsSha256, variant: p.variant,
       tokenizer_sha256: p.tokenizerSha256, embedding_space: p.embeddingSpace, licence: license, untrained: info.model?.untrained ?? false,
+      synthetic: info.model?.synthetic ?? false,
     },
     input: {
       voxel_sha256: p.voxelSha256, dims: volume.dims, spacing_mm: volume.spacingMm, orientation_in: volume.orientation,
@@ -153,7 +155,7 @@ export function html(run) {
   made.body.append(
     element('h1', {}, text('title')),
     element('p', { className: 'notice' }, noticeText(model.licence)),
-    ...(saved.warning ? [element('p', { className: 'untrained' }, element('strong', {}, text('untrained')), ' ', text('untrained_more'))] : []),
+    ...(saved.warning ? [element('p', { className: 'untrained' }, element('strong', {}, saved.warning[currentLanguage()]))] : []),
     element('h2', {}, text('volume')),
     element('table', {}, ...[
       ['dims', input.dims.join(' × ')], ['spacing', `${input.spacing_mm.map((mm) => number(mm, { maximumFractionDigits: 3 })).join(' × ')} mm`],

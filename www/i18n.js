@@ -14,6 +14,11 @@ export const MESSAGES = {
     'The bundled model has random weights. It shows how the page works, nothing else.',
     '内置模型为随机权重，仅用于演示页面功能。',
   ],
+  synthetic: ['trained on synthetic chests only', '仅用合成胸部影像训练'],
+  synthetic_more: [
+    'This demonstration model has never seen a CT of a person: on one, its scores have no meaning.',
+    '此演示模型从未见过真人 CT：用于真人影像时分数没有意义。',
+  ],
   language: ['Language', '语言'],
   local_only: ['Files stay on this machine: the page sends nothing.', '文件不离开本机，页面不发送任何数据。'],
 
@@ -21,7 +26,7 @@ export const MESSAGES = {
   drop: ['Drop a .nii.gz, a .nii, or a .hdr with its .img here', '将 .nii.gz、.nii 或 .hdr 与 .img 拖到此处'],
   choose_file: ['Choose a file', '选择文件'],
   use_sample: ['Use the sample', '使用示例'],
-  sample_note: ['A synthetic chest and four invented reports. No patient data.', '合成胸部影像与四份虚构报告，不含患者数据。'],
+  sample_note: ['Three synthetic chests and four invented reports. No patient data.', '三份合成胸部影像与四份虚构报告，不含患者数据。'],
   sample: ['Sample', '示例'],
   volume_n: ['Volume', '影像'],
   dims: ['Size', '尺寸'],

@@ -1,6 +1,6 @@
 // Which model runs, and where: the one that comes with the page, a converted folder, files of one, or one of this site.
 
-import { MANIFEST, changed, on, ownFile, run, showError, state, withModel } from './app.js';
+import { MANIFEST, changed, doubtAbout, on, ownFile, run, showError, state, withModel } from './app.js';
 import { $, element } from './dom.js';
 import { number, text } from './i18n.js';
 
@@ -107,7 +107,10 @@ on('controls', () => {
 
   const license = model?.license ?? state.manifest?.license;
   $('notice-weights').textContent = license ? text('notice_weights', { license }) : '';
-  $('untrained').hidden = !(model?.untrained ?? state.manifest?.untrained);
+  const doubt = doubtAbout(model ?? state.manifest);
+  $('untrained').hidden = doubt === undefined;
+  if (doubt) $('untrained').querySelector('strong').textContent = text(doubt);
+  if (doubt) $('untrained').querySelector('span').textContent = text(`${doubt}_more`);
 });
 
 for (const input of document.querySelectorAll('.settings input')) input.addEventListener('change', () => { state.stale = true; });

@@ -141,7 +141,7 @@ function save() {
   const { model, variant, backend } = state.session?.info ?? {};
   const record = {
     schema: 'ctmatch-choice-1', notice: { en: noticeText(model?.license, 'en'), zh: noticeText(model?.license, 'zh') },
-    model: { id: model?.id, revision: model?.revision, embedding_space: model?.embeddingSpace, variant, backend, untrained: model?.untrained },
+    model: { id: model?.id, revision: model?.revision, embedding_space: model?.embeddingSpace, variant, backend, untrained: model?.untrained, synthetic: model?.synthetic },
     seed: Number($('quiz-seed').value) || 0, totals: totals(done.flatMap((one) => (one ? [one.outcome] : []))), items: outcomes,
   };
   download(new Blob([JSON.stringify(record, null, 2)], { type: 'application/json' }), 'ctmatch-choice.json');

@@ -69,6 +69,9 @@ pub(crate) struct Arguments {
     /// The weights are random: every result is marked as meaningless
     #[arg(long)]
     untrained: bool,
+    /// The weights were trained on synthetic volumes only: every result says so
+    #[arg(long)]
+    synthetic: bool,
 }
 
 impl Arguments {
@@ -85,6 +88,7 @@ impl Arguments {
             id: Some("demo-phantoms".into()),
             license: "CC0-1.0".into(),
             untrained: false,
+            synthetic: true,
         }
     }
 }
@@ -134,6 +138,7 @@ impl Shape {
             revision: sha256[..12].into(),
             license: String::new(),
             untrained: false,
+            synthetic: false,
             purpose: Purpose::default(),
             embedding_space: weights::sha256_hex(described.as_bytes())[..16].into(),
             source: Source { name: source.into(), sha256 },
@@ -203,6 +208,7 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
     let mut manifest = shape.manifest(arguments.id.as_deref().unwrap_or(id), id, sha256);
     manifest.license = arguments.license.clone();
     manifest.untrained = arguments.untrained;
+    manifest.synthetic = arguments.synthetic;
     manifest.purpose = arguments.purpose;
     manifest.classes = classes;
     manifest.similarity.temperature = convert::temperature(&mut checkpoint)?;

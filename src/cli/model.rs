@@ -54,7 +54,9 @@ pub(crate) fn open(arguments: &ModelArguments, global: &Global) -> Result<Sessio
     let names: Vec<_> = manifest.variants.keys().map(String::as_str).collect();
     let default = names.iter().find(|n| **n == "q8").or(names.first()).copied();
     let variant = arguments.variant.as_deref().or(default).context("the model folder has no weights")?;
-    warn_untrained(manifest.untrained);
+    for warning in manifest.warnings() {
+        eprintln!("warning: {warning}");
+    }
     let device = device(global)?;
     let mut builder = SessionBuilder::new(&json, variant, &device)?;
     let entries: Vec<_> = builder.files().cloned().collect();

@@ -374,11 +374,7 @@ impl Session {
             backend: info.backend.name(),
             adapter: info.adapter.clone(),
             software: info.software,
-            warnings: manifest
-                .untrained
-                .then_some("the model is untrained: its scores have no meaning")
-                .into_iter()
-                .collect(),
+            warnings: manifest.warnings(),
             notice: "Research use only. Not a medical device.",
         }
     }

@@ -332,6 +332,9 @@ pub struct Manifest {
     /// true for random weights, whose scores have no meaning
     #[serde(default)]
     pub untrained: bool,
+    /// true for weights that were trained on synthetic volumes only
+    #[serde(default)]
+    pub synthetic: bool,
     /// which parts of the model are in the folder
     #[serde(default)]
     pub purpose: Purpose,
@@ -365,6 +368,18 @@ pub struct Manifest {
 const MAX_DIMENSION: usize = 1 << 20;
 
 impl Manifest {
+    /// What a reader of the model's numbers must know.
+    pub fn warnings(&self) -> Vec<&'static str> {
+        let all = [
+            (self.untrained, "the model is untrained: its scores have no meaning"),
+            (
+                self.synthetic,
+                "the model was trained on synthetic volumes only: its scores have no meaning on a CT of a person",
+            ),
+        ];
+        all.into_iter().filter_map(|(holds, warning)| holds.then_some(warning)).collect()
+    }
+
     /// Reads and checks a manifest.
     ///
     /// # Errors

@@ -74,6 +74,7 @@ pub fn manifest(config: &str) -> Manifest {
         revision: "1".into(),
         license: "CC0-1.0".into(),
         untrained: true,
+        synthetic: false,
         purpose: Purpose::default(),
         source: Source { name: "ct-clip".into(), sha256: "0".repeat(64) },
         embedding_space: "test".into(),

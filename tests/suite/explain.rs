@@ -431,9 +431,9 @@ fn cubes_are_found_back_through_the_affine_of_the_map() {
 
         let (dims, affine, values) = parse_map(&cubes.to_nii_gz(&numbers, MapGrid::Token).unwrap());
         assert_eq!(dims, [4, 5, 4], "{named}");
-        for cube in 0..80 {
+        for (cube, number) in numbers.iter().enumerate() {
             let [d, h, w] = [cube / 20, cube / 5 % 4, cube % 5];
-            assert_eq!(values[(d * 5 + w) * 4 + h], numbers[cube], "{named}");
+            assert_eq!(values[(d * 5 + w) * 4 + h], *number, "{named}");
             let expected = cubes.place(cube).unwrap().center_mm;
             let found = world(&affine, [h as f64, w as f64, d as f64]);
             assert!((0..3).all(|axis| (found[axis] - expected[axis]).abs() < 1e-3), "{named}: {found:?} {expected:?}");

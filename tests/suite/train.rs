@@ -1,9 +1,13 @@
 //! The trainer's own towers: forward they equal the reference's activations, backward the slope of their own forward pass.
 
+// The test needs a part of each.
+#[allow(dead_code)]
 #[path = "../../src/cli/train/parameters.rs"]
 mod parameters;
+#[allow(dead_code)]
 #[path = "../../src/cli/train/text.rs"]
 mod text;
+#[allow(dead_code)]
 #[path = "../../src/cli/train/tower.rs"]
 mod tower;
 
@@ -124,6 +128,6 @@ fn the_text_tower_is_the_reference() {
         let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
         let leaves = text::Leaves::new(&parameters, Device::flex());
         let found = text::numbers(text::latents(&leaves, &manifest.text, &texts));
-        assert_close(case.name, &found, &activations["text_latent"].f32(), 1e-4);
+        assert_close(case.name, &found, activations["text_latent"].f32(), 1e-4);
     }
 }
