@@ -1,7 +1,9 @@
 // The session in the calling thread: files in, plain answers out. It adds order, abort and provenance to the wasm
 // module and does no arithmetic of its own.
 
-import init, { Cleaner, Engine, VolumeReader, parseReports, privacyNotices, readPair, reportText, textHints, version } from './wasm/ctmatch.js';
+import init, {
+  Cleaner, Engine, LatentStore, VolumeReader, evaluateChoices, parseReports, privacyNotices, readPair, reportText, textHints, version,
+} from './wasm/ctmatch.js';
 import { ASYNC_DISPOSE, CtmatchError } from './error.js';
 import { findAdapter, gpuMissing, REASONS, wasmBlocked } from './probe.js';
 import { ModelCache, modelFiles, parseManifest, request, resolved } from './weights.js';
@@ -18,6 +20,7 @@ export { CtmatchError };
  * @typedef {import('./index.js').Report} Report
  * @typedef {import('./index.js').ImageLatent} ImageLatent
  * @typedef {import('./index.js').ReportSet} ReportSet
+ * @typedef {import('./index.js').StoreFacts} StoreFacts
  * @typedef {{ reason: 'destroyed' | 'unknown' | 'wasm-abort', message: string }} Loss
  */
 
@@ -256,6 +259,90 @@ class Volume {
   }
 }
 
+/** A store of the wasm module behind the public shape. */
+class Store {
+  #raw;
+  #closed = false;
+  #host;
+  /** @type {StoreFacts} */
+  #facts;
+
+  /**
+   * @param {LatentStore} raw
+   * @param {{ call<T>(work: () => T, signal?: AbortSignal): Promise<T>, release(free: () => void): void }} host
+   */
+  constructor(raw, host) {
+    this.#raw = raw;
+    this.#host = host;
+    this.#facts = raw.info();
+  }
+
+  get model() { return this.#facts.model; }
+  get precision() { return this.#facts.precision; }
+  get view() { return this.#facts.view ?? undefined; }
+  get volumes() { return this.#facts.volumes; }
+  get reports() { return this.#facts.reports; }
+
+  get #open() {
+    if (this.#closed) throw new CtmatchError('CLOSED', 'the store is closed');
+    return this.#raw;
+  }
+
+  /** @param {string} found of latents */
+  #requireSpace(found) {
+    const expected = this.model.embeddingSpace;
+    if (found !== expected) throw invalid(`embedding space: expected ${expected}, found ${found}`, { expected, found });
+  }
+
+  /** @param {{ volumes?: Iterable<{ id: string, latent: ImageLatent }>, reports?: ReportSet }} added */
+  add({ volumes = [], reports }) {
+    return this.#host.call(() => {
+      const raw = this.#open;
+      try {
+        for (const { id, latent } of volumes) {
+          this.#requireSpace(latent.provenance.embeddingSpace);
+          raw.addVolume({ id, sha256: latent.provenance.voxelSha256 }, latent.vector);
+        }
+        if (reports) {
+          this.#requireSpace(reports.embeddingSpace);
+          const length = reports.vectors.length / reports.size;
+          for (const [i, { id, textSha256 }] of reports.rows.entries()) {
+            raw.addReport({ id, sha256: textSha256 }, reports.vectors.slice(i * length, (i + 1) * length), reports.view);
+          }
+        }
+      } finally {
+        this.#facts = raw.info();
+      }
+    });
+  }
+
+  /**
+   * @param {ImageLatent | ReportSet} query
+   * @param {import('./index.js').SearchOptions} options
+   * @returns {Promise<import('./index.js').Hit[]>}
+   */
+  search(query, { find, topK = 10, hubness = 'raw', signal }) {
+    return this.#host.call(() => {
+      const isSet = 'vectors' in query;
+      if (isSet && query.size !== 1) throw invalid(`a query is one report, found ${query.size}`);
+      this.#requireSpace(isSet ? query.embeddingSpace : query.provenance.embeddingSpace);
+      /** @type {Omit<import('./index.js').Hit, 'id'>[]} */
+      const hits = this.#open.search(isSet ? query.vectors : query.vector, isSet ? 'report' : 'volume', find === 'volumes' ? 'volume' : 'report', hubness, topK);
+      return hits.map((hit) => ({ id: this.#facts[find][hit.index].id, ...hit }));
+    }, signal);
+  }
+
+  save() {
+    return this.#host.call(() => new Blob([/** @type {Uint8Array<ArrayBuffer>} */ (this.#open.toBytes())], { type: 'application/octet-stream' }));
+  }
+
+  close() {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#host.release(() => this.#raw.free());
+  }
+}
+
 /**
  * What the caller gets for an error of the wasm module.
  * @param {any} error
@@ -409,7 +496,7 @@ class Session {
       const module = await compile(response, either);
       either?.throwIfAborted();
       try {
-        await init({ module_or_path: module });
+        (await init({ module_or_path: module })).__wasm_call_ctors();
       } catch (cause) {
         trapped = true;
         if (cause instanceof RangeError) throw wasmAbort(cause.message);
@@ -657,14 +744,11 @@ class Session {
     return this.#call(async (either) => {
       const bytes = typeof source === 'string' ? new TextEncoder().encode(source) : new Uint8Array(await source.arrayBuffer());
       either?.throwIfAborted();
-      /** @type {{ id?: string, label?: string }[]} */
+      /** @type {Report[]} */
       const parsed = parseReports(bytes, format);
       return parsed.map((report) => {
-        /** @type {Report} */
-        const plain = { text: reportText(report, 'full') };
-        if (report.id) plain.id = report.id;
-        if (report.label) plain.label = report.label;
-        return plain;
+        const { text: _free, ...sections } = report;
+        return { ...sections, text: reportText(report, 'full') };
       });
     }, signal);
   }
@@ -696,27 +780,23 @@ class Session {
 
   /**
    * @param {Iterable<string | Report> | Blob} reports
-   * @param {CallOptions} [options]
+   * @param {import('./index.js').ReportOptions} [options]
    * @returns {Promise<ReportSet>}
    */
-  encodeReports(reports, { signal, onProgress } = {}) {
+  encodeReports(reports, { view = 'full', meta, signal, onProgress } = {}) {
     return this.#queued(async (either) => {
       const { engine, model } = this.#loaded();
       if (typeof reports === 'string') throw invalid('expected a list of reports, found one string');
       const list = reports instanceof Blob ? await this.parseReports(reports) : Array.from(reports, (r) => (typeof r === 'string' ? { text: r } : r));
       if (list.length === 0) throw new CtmatchError('TEXT_INPUT', 'expected at least one report, found none', { detail: { count: 0 } });
-      const texts = list.map(({ text: given }, index) => {
-        const text = reportText({ text: given }, 'full');
-        if (text.trim() === '') throw new CtmatchError('TEXT_INPUT', `report ${index + 1} is empty`, { detail: { index } });
-        return text;
-      });
+      const texts = list.map((report, index) => reportText(report, view, meta, index + 1));
       /** @type {RawTexts} */
-      const { vectors, rows, encoded } = await engine.encodeTexts(texts, this.#control(either, onProgress));
+      const { vectors, rows, encoded } = await engine.encodeTexts(texts, view, this.#control(either, onProgress));
       either?.throwIfAborted();
       this.#encoded.texts += encoded;
       this.#encoded.textsFromCache += list.length - encoded;
       return {
-        size: list.length, embeddingSpace: model.info.embeddingSpace, vectors,
+        size: list.length, embeddingSpace: model.info.embeddingSpace, view, vectors,
         rows: rows.map((row, i) => ({ id: list[i].id ?? String(i + 1), ...row })),
       };
     }, signal);
@@ -761,6 +841,31 @@ class Session {
         tieTolerance, provenance: image.provenance,
       };
     }, signal);
+  }
+
+  /**
+   * @param {Blob} [file]
+   * @param {{ precision?: 'f16' | 'int8', signal?: AbortSignal }} [options]
+   */
+  openStore(file, { precision = 'f16', signal } = {}) {
+    return this.#call(async (either) => {
+      const bytes = file && new Uint8Array(await file.arrayBuffer());
+      either?.throwIfAborted();
+      const store = new Store(bytes ? LatentStore.read(bytes) : this.#loaded().engine.newStore(precision), {
+        call: (work, callSignal) => this.#call(async () => work(), callSignal),
+        release: (free) => { this.#tail.then(() => { if (!this.#trap) free(); }); },
+      });
+      return store;
+    }, signal);
+  }
+
+  /**
+   * @param {readonly import('./index.js').Choice[]} choices
+   * @param {import('./index.js').EvaluateOptions} [options]
+   * @returns {Promise<import('./index.js').Evaluation>}
+   */
+  evaluate(choices, { tieTolerance = this.#model?.info.tieTolerance ?? 0, ...options } = {}) {
+    return this.#call(async () => evaluateChoices(choices, { tieTolerance, ...options }));
   }
 
   clearCache() {

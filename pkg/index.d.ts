@@ -7,7 +7,7 @@ export type ErrorCode =
   | 'NO_WEBGPU' | 'SOFTWARE_ADAPTER' | 'LIMITS' | 'GPU_OOM' | 'DEVICE_LOST' | 'SHADER_INVALID'
   | 'BAD_RESULT' | 'SELF_TEST_FAILED' | 'CSP_WASM_BLOCKED' | 'WORKER_BLOCKED' | 'WASM_ABORT'
   | 'NETWORK' | 'NETWORK_POLICY' | 'OFFLINE_MISS' | 'INTEGRITY' | 'MANIFEST' | 'MODEL_SHAPE' | 'CHECKPOINT'
-  | 'MODEL_PURPOSE' | 'NO_MODEL' | 'NEEDS_CONFIRMATION' | 'TEXT_INPUT' | 'INVALID_ARGUMENT' | 'CLOSED' | `E_${string}`;
+  | 'MODEL_PURPOSE' | 'STORE' | 'NO_MODEL' | 'NEEDS_CONFIRMATION' | 'TEXT_INPUT' | 'INVALID_ARGUMENT' | 'CLOSED' | `E_${string}`;
 
 export declare class CtmatchError extends Error {
   constructor(code: ErrorCode, message: string, more?: {
@@ -177,10 +177,25 @@ export interface ImageLatent {
   readonly classLogits?: Float32Array;
   readonly provenance: Provenance; readonly timingsMs: Readonly<Record<string, number>>;
 }
-export interface Report { id?: string; text: string; label?: string }
+export interface Report {
+  id?: string; text: string; label?: string;
+  /** sections, where the file has them; views read these before `text` */
+  findings?: string; impression?: string;
+}
+/**
+ * What of a report is encoded. 'keywords': the CT-RATE findings that it states or leaves open, by rules for English. 'sentences': each
+ * by itself; the vector is their mean, scaled to length 1.
+ */
+export type ReportView = 'full' | 'findings' | 'impression' | 'keywords' | 'sentences';
+export interface ReportOptions extends CallOptions {
+  /** default 'full' */
+  view?: ReportView;
+  /** put in front as a sentence, as 'Age: 67, Sex: M' */
+  meta?: string;
+}
 export type ReportFormat = 'auto' | 'json' | 'jsonl' | 'csv' | 'tsv' | 'txt';
 export interface ReportSet {
-  readonly size: number; readonly embeddingSpace: string;
+  readonly size: number; readonly embeddingSpace: string; readonly view: ReportView;
   readonly rows: readonly { id: string; tokens: number; truncated: boolean; textSha256: string }[];
   /** unit vectors, row after row: size x latent length */
   readonly vectors: Float32Array;
@@ -194,6 +209,70 @@ export interface Ranked {
 }
 export interface Ranking {
   readonly rows: readonly Ranked[]; readonly tieTolerance: number; readonly provenance: Provenance;
+}
+/** A latent's name, and the hash of what it is of. */
+export interface StoreEntry { id: string; sha256: string }
+export interface StoreFacts {
+  readonly model: Readonly<{
+    id: string; revision: string; embeddingSpace: string; variant: string; weightsSha256: string; license: string; untrained: boolean;
+  }>;
+  readonly precision: 'f16' | 'int8';
+  /** of the reports, once there are some */
+  readonly view?: ReportView;
+  readonly volumes: readonly StoreEntry[]; readonly reports: readonly StoreEntry[];
+}
+export interface SearchOptions {
+  find: 'volumes' | 'reports';
+  /** default 10 */
+  topK?: number;
+  /** default 'raw'; the others correct for latents that are close to everything, by the store's latents of the query's kind */
+  hubness?: 'raw' | 'csls' | 'centred';
+  signal?: AbortSignal;
+}
+/** `score` orders: the cosine, minus the correction. `index`: among `volumes` or `reports` of the store. */
+export interface Hit { id: string; index: number; cosine: number; score: number }
+/** Latents under names, in one safetensors file that the command's `encode --store` and `search` read and write. No text, no voxel. */
+export interface Store extends StoreFacts {
+  /** STORE when an id is there already or the view is another; what came before it in the list is kept. */
+  add(more: { volumes?: Iterable<{ id: string; latent: ImageLatent }>; reports?: ReportSet }): Promise<void>;
+  /** Best first. A query is a volume's latent, or a set of one report. */
+  search(query: ImageLatent | ReportSet, o: SearchOptions): Promise<Hit[]>;
+  save(): Promise<Blob>;
+  close(): void;
+}
+/** A multiple-choice item: a score per option, higher is more alike. */
+export interface Choice {
+  id: string;
+  /** whose scan it is: intervals resample patients */
+  patient: string;
+  /** position of the true option */
+  truth: number;
+  scores: readonly number[];
+  /** how each option was made, and on how many labels it differs from the true one */
+  kinds?: readonly string[]; distances?: readonly (number | null)[];
+}
+export interface EvaluateOptions {
+  /** default: that of the loaded model */
+  tieTolerance?: number;
+  /** logarithm of the factor before the softmax over options; without one no calibration is measured */
+  temperature?: number;
+  /** resamples of patients, default 1000; and their seed */
+  rounds?: number; seed?: number;
+}
+/** With its 95 % interval over patients, where there is more than one. */
+export interface Estimate { value: number; low: number | null; high: number | null }
+export interface PairAccuracy { kind: string; pairs: number; accuracy: Estimate; tiesFail: number }
+/** Numbers as the command's `evaluate` writes them. */
+export interface Evaluation {
+  readonly summary: {
+    items: number; patients: number; top1: Estimate; top1Shared: Estimate; recall: Readonly<Record<string, Estimate>>;
+    mrr: Estimate; mrrTiesFail: number; meanRank: Estimate; meanRankTiesFail: number; margin: Estimate; auroc: Estimate | null;
+    tiedItems: number; ece: number | null; brier: Estimate | null; byKind: readonly PairAccuracy[]; byDistance: readonly PairAccuracy[];
+    chance: { top1: number; recall: Readonly<Record<string, number>>; mrr: number; meanRank: number }; positionInvariant: boolean;
+  };
+  readonly outcomes: readonly {
+    id: string; truth: number; chosen: number; rank: number; ties: number; correct: boolean; credit: number; margin: number;
+  }[];
 }
 /** Two statements about a finding, for which {} stands. */
 export interface PromptPair { present: string; absent: string }
@@ -262,7 +341,11 @@ export interface Session extends AsyncDisposable {
   /** NEEDS_CONFIRMATION unless every 'ask' finding, and E_NOT_HU, is in `accept`; other 'refuse' cannot be */
   encodeVolume(v: Volume, o?: CallOptions & { accept?: readonly string[] }): Promise<ImageLatent>;
   /** A text is encoded once per loaded model, however often it is given. */
-  encodeReports(r: Iterable<string | Report> | Blob, o?: CallOptions): Promise<ReportSet>;
+  encodeReports(r: Iterable<string | Report> | Blob, o?: ReportOptions): Promise<ReportSet>;
+  /** Reads a store, or makes an empty one for the loaded model (default precision 'f16'). */
+  openStore(file?: Blob, o?: { precision?: 'f16' | 'int8'; signal?: AbortSignal }): Promise<Store>;
+  /** Metrics of multiple-choice items, as the command's `evaluate` gives them. */
+  evaluate(choices: readonly Choice[], o?: EvaluateOptions): Promise<Evaluation>;
   rank(v: ImageLatent, r: ReportSet, o?: { topK?: number; signal?: AbortSignal }): Promise<Ranking>;
   /** Compares an image with "X is present." and "X is not present." for every label and question. */
   zeroShot(v: Volume | ImageLatent, o?: ZeroShotOptions): Promise<ZeroShot>;

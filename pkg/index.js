@@ -8,6 +8,7 @@ export { CtmatchError };
 /**
  * @typedef {import('./index.js').Session} PublicSession
  * @typedef {import('./index.js').Volume} PublicVolume
+ * @typedef {import('./index.js').Store} PublicStore
  * @typedef {import('./index.js').CallOptions} CallOptions
  * @typedef {import('./index.js').SessionInfo} SessionInfo
  * @typedef {{ resolve: (value: any) => void, reject: (error: unknown) => void, onProgress?: CallOptions['onProgress'] }} Pending
@@ -61,7 +62,7 @@ class Channel {
     if (info) this.info = info;
     if (!call) {
       // Read just before its call was aborted: nobody holds it.
-      if (value?.key) this.call('closeVolume', [value.key]).catch(() => {});
+      if (value?.key) this.call('release', [value.key]).catch(() => {});
       return;
     }
     this.#pending.delete(id);
@@ -189,7 +190,54 @@ class Volume {
   close() {
     if (this.#closed) return;
     this.#closed = true;
-    this.#channel.call('closeVolume', [this.#key]).catch(() => {});
+    this.#channel.call('release', [this.#key]).catch(() => {});
+  }
+}
+
+/** @implements {PublicStore} */
+class Store {
+  #channel;
+  #key;
+  #closed = false;
+  #facts;
+
+  /** @param {Channel} channel @param {number} key @param {import('./index.js').StoreFacts} facts */
+  constructor(channel, key, facts) {
+    this.#channel = channel;
+    this.#key = key;
+    this.#facts = facts;
+  }
+
+  get model() { return this.#facts.model; }
+  get precision() { return this.#facts.precision; }
+  get view() { return this.#facts.view ?? undefined; }
+  get volumes() { return this.#facts.volumes; }
+  get reports() { return this.#facts.reports; }
+
+  /** @param {string} method @param {unknown[]} args @param {CallOptions} [options] */
+  async #call(method, args, options) {
+    if (this.#closed) throw new CtmatchError('CLOSED', 'the store is closed');
+    return this.#channel.call(method, [this.#key, ...args], options);
+  }
+
+  /** @type {PublicStore['add']} */
+  async add({ volumes = [], reports }) {
+    this.#facts = await this.#call('addToStore', [{ volumes: [...volumes], reports }]);
+  }
+
+  /** @type {PublicStore['search']} */
+  async search(query, { find, topK, hubness, signal }) {
+    return this.#call('searchStore', [query, { find, topK, hubness }], { signal });
+  }
+
+  async save() {
+    return this.#call('saveStore', []);
+  }
+
+  close() {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#channel.call('release', [this.#key]).catch(() => {});
   }
 }
 
@@ -270,9 +318,9 @@ class Session {
   }
 
   /** @type {import('./index.js').Session['encodeReports']} */
-  async encodeReports(reports, options) {
+  async encodeReports(reports, { view, meta, signal, onProgress } = {}) {
     const list = reports instanceof Blob || typeof reports === 'string' ? reports : [...reports];
-    return this.#channel.call('encodeReports', [list], options);
+    return this.#channel.call('encodeReports', [list, { view, meta }], { signal, onProgress });
   }
 
   /** @type {import('./index.js').Session['rank']} */
@@ -284,6 +332,17 @@ class Session {
   async zeroShot(of, { ask = [], accept = [], prompts, signal, onProgress } = {}) {
     const from = of instanceof Volume ? Volume.key(of, this.#channel) : of;
     return this.#channel.call('zeroShot', [from, { ask: [...ask], accept: [...accept], prompts }], { signal, onProgress });
+  }
+
+  /** @type {import('./index.js').Session['openStore']} */
+  async openStore(file, { precision, signal } = {}) {
+    const { key, facts } = await this.#channel.call('openStore', [file, { precision }], { signal });
+    return new Store(this.#channel, key, facts);
+  }
+
+  /** @type {import('./index.js').Session['evaluate']} */
+  async evaluate(choices, options) {
+    return this.#channel.call('evaluate', [choices, options]);
   }
 
   /** @type {import('./index.js').Session['clearCache']} */

@@ -17,7 +17,7 @@ const LENGTH_BYTES = 8;
 export function exportLatents(latents) {
   const isSet = 'vectors' in latents;
   const { embeddingSpace } = isSet ? latents : latents.provenance;
-  const about = isSet ? { rows: latents.rows } : { provenance: latents.provenance, timingsMs: latents.timingsMs };
+  const about = isSet ? { rows: latents.rows, view: latents.view } : { provenance: latents.provenance, timingsMs: latents.timingsMs };
   /** @type {Record<string, unknown>} */
   const header = { __metadata__: { format: FORMAT, embeddingSpace, about: JSON.stringify(about) } };
   /** @type {Uint8Array<ArrayBuffer>[]} */
@@ -63,11 +63,11 @@ export async function importLatents(file) {
       if (found !== dtype || values.length !== rows * width || !(rows > 0)) throw refused();
       return { values, rows };
     };
-    const { rows, provenance, timingsMs } = JSON.parse(about);
+    const { rows, view = 'full', provenance, timingsMs } = JSON.parse(about);
     if (rows) {
       const { values, rows: size } = take('text_latents', 'F32');
       if (rows.length !== size) throw refused();
-      return { size, embeddingSpace, rows, vectors: /** @type {Float32Array} */ (values) };
+      return { size, embeddingSpace, view, rows, vectors: /** @type {Float32Array} */ (values) };
     }
     if (provenance.embeddingSpace !== embeddingSpace) throw refused();
     const vector = /** @type {Float32Array} */ (take('image_latents', 'F32').values);

@@ -4,23 +4,30 @@ import { CtmatchError, open, probe } from './core.js';
 
 /** @type {Awaited<ReturnType<typeof open>> | undefined} */
 let session;
-/** @type {Map<number, Awaited<ReturnType<NonNullable<typeof session>['readVolume']>>>} */
-const volumes = new Map();
+/**
+ * What the page holds by number.
+ * @typedef {Awaited<ReturnType<typeof open>>} Session
+ * @type {Map<number, Awaited<ReturnType<Session['readVolume'] | Session['openStore']>>>}
+ */
+const handles = new Map();
 /** @type {Map<number, AbortController>} */
 const calls = new Map();
-let lastVolume = 0;
+let lastHandle = 0;
 
 const opened = () => {
   if (!session) throw new CtmatchError('CLOSED', 'the session is not open');
   return session;
 };
 
-/** @param {number} key */
-const volume = (key) => {
-  const found = volumes.get(key);
-  if (!found) throw new CtmatchError('CLOSED', 'the volume is closed');
+/** @param {number} key @returns {any} a volume or a store, as the method that takes the key says */
+const handle = (key) => {
+  const found = handles.get(key);
+  if (!found) throw new CtmatchError('CLOSED', 'the volume or store is closed');
   return found;
 };
+
+/** @param {import('./index.js').Store} store */
+const storeFacts = ({ model, precision, view, volumes, reports }) => ({ model, precision, view, volumes, reports });
 
 /** The session makes a new promise once it has another device. @type {Promise<unknown> | undefined} */
 let watched;
@@ -61,28 +68,48 @@ const methods = {
   },
   async readVolume(call, source, options) {
     const read = await opened().readVolume(source, { ...options, ...call });
-    lastVolume += 1;
-    volumes.set(lastVolume, read);
+    lastHandle += 1;
+    handles.set(lastHandle, read);
     const { dims, spacingMm, orientation, orientationKnown, datatype, findings, identifiers, huRange, voxelBytes } = read;
-    return { value: { key: lastVolume, facts: { dims, spacingMm, orientation, orientationKnown, datatype, findings, identifiers, huRange, voxelBytes } } };
+    return { value: { key: lastHandle, facts: { dims, spacingMm, orientation, orientationKnown, datatype, findings, identifiers, huRange, voxelBytes } } };
   },
   async slice(call, key, plane, index, options) {
-    const slice = await volume(key).slice(plane, index, { ...options, signal: call.signal });
+    const slice = await handle(key).slice(plane, index, { ...options, signal: call.signal });
     return { value: slice, transfer: [slice.hu.buffer] };
   },
   async modelBox(_call, key) {
-    return { value: await volume(key).modelBox() };
+    return { value: await handle(key).modelBox() };
   },
   async revealIdentifiers(_call, key) {
-    return { value: await volume(key).revealIdentifiers() };
+    return { value: await handle(key).revealIdentifiers() };
   },
   async cleanCopy(call, key) {
-    return { value: await volume(key).cleanCopy(call) };
+    return { value: await handle(key).cleanCopy(call) };
   },
-  async closeVolume(_call, key) {
-    volumes.get(key)?.close();
-    volumes.delete(key);
+  async openStore(call, file, options) {
+    const store = await opened().openStore(file, { ...options, signal: call.signal });
+    lastHandle += 1;
+    handles.set(lastHandle, store);
+    return { value: { key: lastHandle, facts: storeFacts(store) } };
+  },
+  async addToStore(_call, key, added) {
+    const store = handle(key);
+    await store.add(added);
+    return { value: storeFacts(store) };
+  },
+  async searchStore(call, key, query, options) {
+    return { value: await handle(key).search(query, { ...options, signal: call.signal }) };
+  },
+  async saveStore(_call, key) {
+    return { value: await handle(key).save() };
+  },
+  async release(_call, key) {
+    handles.get(key)?.close();
+    handles.delete(key);
     return {};
+  },
+  async evaluate(_call, choices, options) {
+    return { value: await opened().evaluate(choices, options) };
   },
   async parseReports(call, source, options) {
     return { value: await opened().parseReports(source, { ...options, ...call }) };
@@ -94,18 +121,18 @@ const methods = {
     return { value: await opened().privacyNotices(count) };
   },
   async encodeVolume(call, key, options) {
-    const latent = await opened().encodeVolume(volume(key), { ...options, ...call });
+    const latent = await opened().encodeVolume(handle(key), { ...options, ...call });
     return { value: latent, transfer: [latent.vector.buffer, latent.codes.buffer] };
   },
-  async encodeReports(call, reports) {
-    const set = await opened().encodeReports(reports, call);
+  async encodeReports(call, reports, options) {
+    const set = await opened().encodeReports(reports, { ...options, ...call });
     return { value: set, transfer: [set.vectors.buffer] };
   },
   async rank(call, image, reports, options) {
     return { value: await opened().rank(image, reports, { ...options, signal: call.signal }) };
   },
   async zeroShot(call, from, options) {
-    return { value: await opened().zeroShot(typeof from === 'number' ? volume(from) : from, { ...options, ...call }) };
+    return { value: await opened().zeroShot(typeof from === 'number' ? handle(from) : from, { ...options, ...call }) };
   },
   async clearCache() {
     await opened().clearCache();
@@ -117,7 +144,7 @@ const methods = {
   async close() {
     await session?.close();
     session = undefined;
-    volumes.clear();
+    handles.clear();
     return {};
   },
 };

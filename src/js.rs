@@ -6,6 +6,10 @@ use crate::device::Backend;
 use crate::device::Device;
 use crate::error::Error;
 use crate::rank::Latent;
+use crate::rank::evaluate::Choice;
+use crate::rank::evaluate::evaluate;
+use crate::rank::store::Kind;
+use crate::rank::store::Store;
 use crate::session::Progress;
 use crate::session::Session;
 use crate::session::SessionBuilder;
@@ -161,8 +165,7 @@ fn parse_reading(options: JsValue) -> JsResult<Reading> {
     if options.is_undefined() || options.is_null() {
         return Ok(Reading::default());
     }
-    let js: JsReadOptions =
-        serde_wasm_bindgen::from_value(options).map_err(|e| thrown(Error::InvalidArgument(e.to_string())))?;
+    let js: JsReadOptions = parse(options)?;
     let orientation = match js.orientation {
         _ if js.reference_exact => OrientationMode::AsStored,
         None | Some(JsOrientation::Auto) => OrientationMode::Auto,
@@ -185,6 +188,11 @@ fn parse_reading(options: JsValue) -> JsResult<Reading> {
     let named_gz = js.file_name.as_ref().map(|name| name.to_ascii_lowercase().ends_with(".gz"));
     let options = ReadOptions { frame: js.frame, orientation, sidecar, named_gz, ..ReadOptions::default() };
     Ok(Reading { options, scaling: explicit, file_name: js.file_name })
+}
+
+/// A value of one of our types; the message names what does not fit.
+fn parse<T: serde::de::DeserializeOwned>(value: JsValue) -> JsResult<T> {
+    serde_wasm_bindgen::from_value(value).map_err(|e| thrown(Error::InvalidArgument(e.to_string())))
 }
 
 /// One of the names of an enum.
@@ -278,10 +286,10 @@ impl Volume {
         Ok(slice_object(&slice))
     }
 
-    /// SHA-256 of the voxels in stored order, little-endian i16.
+    /// As in stores and in the command's records.
     #[wasm_bindgen(js_name = voxelSha256)]
     pub fn voxel_sha256(&self) -> String {
-        weights::sha256_hex(bytemuck::cast_slice(self.volume.stored_voxels()))
+        self.volume.sha256()
     }
 }
 
@@ -406,10 +414,69 @@ pub fn parse_reports(bytes: &[u8], format: &str) -> JsResult<JsValue> {
 /// The text of a report as the model reads it.
 #[wasm_bindgen(js_name = reportText)]
 pub fn report_text(report: JsValue, view: &str, meta: Option<String>, position: Option<usize>) -> JsResult<String> {
-    let report: reports::Report =
-        serde_wasm_bindgen::from_value(report).map_err(|e| thrown(Error::InvalidArgument(e.to_string())))?;
+    let report: reports::Report = parse(report)?;
     let view = parse_name(view)?;
     report.view_text(view, meta.as_deref(), position.unwrap_or(1)).map_err(thrown)
+}
+
+/// Metrics of multiple-choice items: `{ summary, outcomes }`.
+#[wasm_bindgen(js_name = evaluateChoices)]
+pub fn evaluate_choices(choices: JsValue, options: JsValue) -> JsResult<JsValue> {
+    let choices: Vec<Choice> = parse(choices)?;
+    let (summary, outcomes) = evaluate(&choices, &parse(options)?).map_err(thrown)?;
+    Ok(plain(&json!({ "summary": summary, "outcomes": outcomes })))
+}
+
+/// Latents under names.
+#[wasm_bindgen]
+#[derive(Debug)]
+pub struct LatentStore {
+    store: Store,
+}
+
+#[wasm_bindgen]
+impl LatentStore {
+    /// Reads a file.
+    pub fn read(bytes: &[u8]) -> JsResult<LatentStore> {
+        Ok(Self { store: Store::from_bytes(bytes).map_err(thrown)? })
+    }
+
+    /// Model, precision, view, and the entries of both sides, as a plain object.
+    pub fn info(&self) -> JsValue {
+        let store = &self.store;
+        plain(&json!({
+            "model": store.model(), "precision": store.precision(), "view": store.view(),
+            "volumes": store.entries(Kind::Volume), "reports": store.entries(Kind::Report),
+        }))
+    }
+
+    /// Adds a volume; `entry` is `{ id, sha256 }`.
+    #[wasm_bindgen(js_name = addVolume)]
+    pub fn add_volume(&mut self, entry: JsValue, vector: Vec<f32>) -> JsResult<()> {
+        let latent = Latent::new(vector).map_err(thrown)?;
+        self.store.add_volume(parse(entry)?, &latent).map_err(thrown)
+    }
+
+    /// Adds a report that was encoded in a view; `entry` is `{ id, sha256 }`.
+    #[wasm_bindgen(js_name = addReport)]
+    pub fn add_report(&mut self, entry: JsValue, vector: Vec<f32>, view: &str) -> JsResult<()> {
+        let latent = Latent::new(vector).map_err(thrown)?;
+        self.store.add_report(parse(entry)?, &latent, view).map_err(thrown)
+    }
+
+    /// The closest of a kind to a query of another or the same kind; kinds are `volume` and `report`.
+    pub fn search(&self, query: Vec<f32>, of: &str, find: &str, hubness: &str, k: usize) -> JsResult<JsValue> {
+        let query = Latent::new(query).map_err(thrown)?;
+        let (of, find) = (parse_name(of)?, parse_name(find)?);
+        let hits = self.store.search(&query, of, find, parse_name(hubness)?, k).map_err(thrown)?;
+        Ok(plain(&hits))
+    }
+
+    /// The file.
+    #[wasm_bindgen(js_name = toBytes)]
+    pub fn to_bytes(&self) -> JsResult<Vec<u8>> {
+        self.store.to_bytes().map_err(thrown)
+    }
 }
 
 /// Options of [`Engine::open`].
@@ -436,8 +503,7 @@ pub struct Engine {
 impl Engine {
     /// Opens a device: `webgpu` or `cpu`.
     pub async fn open(options: JsValue) -> JsResult<Engine> {
-        let options: EngineOptions =
-            serde_wasm_bindgen::from_value(options).map_err(|e| thrown(Error::InvalidArgument(e.to_string())))?;
+        let options: EngineOptions = parse(options)?;
         let device = match options.backend.as_str() {
             "cpu" => Device::cpu(),
             "webgpu" => {
@@ -540,10 +606,11 @@ impl Engine {
         ]))
     }
 
-    /// Encodes texts: `{ vectors, rows, encoded }` with the vectors row after row, and how many were not known already.
+    /// Encodes texts of a view: `{ vectors, rows, encoded }` with the vectors row after row, and how many were not known already.
     #[wasm_bindgen(js_name = encodeTexts)]
-    pub async fn encode_texts(&self, texts: Vec<String>, control: Control) -> JsResult<JsValue> {
-        let encoded = self.session()?.encode_texts(&texts, pace(&control)).await.map_err(thrown)?;
+    pub async fn encode_texts(&self, texts: Vec<String>, view: &str, control: Control) -> JsResult<JsValue> {
+        let view = parse_name(view)?;
+        let encoded = self.session()?.encode_in_view(&texts, view, pace(&control)).await.map_err(thrown)?;
         let vectors: Vec<f32> = encoded.iter().flat_map(|text| text.latent.as_slice()).copied().collect();
         let rows = texts.iter().zip(&encoded).map(|(text, encoding)| {
             let sha256 = weights::sha256_hex(text.as_bytes());
@@ -580,11 +647,16 @@ impl Engine {
         prompts: JsValue,
         control: Control,
     ) -> JsResult<JsValue> {
-        let prompts: Vec<PromptPair> =
-            serde_wasm_bindgen::from_value(prompts).map_err(|e| thrown(Error::InvalidArgument(e.to_string())))?;
+        let prompts: Vec<PromptPair> = parse(prompts)?;
         let image = Latent::new(image).map_err(thrown)?;
         let classifier = self.session()?.zero_shot(&ask, &prompts, pace(&control)).await.map_err(thrown)?;
         classifier.score(&image, class_logits.as_deref()).map(|scored| plain(&scored)).map_err(thrown)
+    }
+
+    /// An empty store for latents of this model, `f16` or `int8`.
+    #[wasm_bindgen(js_name = newStore)]
+    pub fn new_store(&self, precision: &str) -> JsResult<LatentStore> {
+        Ok(LatentStore { store: Store::new(self.session()?.identity(), parse_name(precision)?) })
     }
 
     /// Gives the GPU device back.

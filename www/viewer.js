@@ -2,16 +2,26 @@
 // needs no new slice. No full copy of the volume is kept.
 
 import { number, text } from './i18n.js';
+import { drawMap, drawProfile } from './overlay.js';
 
 /** @typedef {import('../pkg/index.js').Volume} Volume @typedef {import('../pkg/index.js').Slice} Slice */
+/**
+ * What is cut into slices: `min` to `max` are its outer faces in voxels of the volume, along left, posterior and superior.
+ * @typedef {{ name: 'native' | 'model', dims: readonly number[], min: readonly number[], max: readonly number[] }} Grid
+ */
 
 // Width and level in HU: VIEWER_AND_RANKING_UI.md 3. `auto` is computed.
 export const WINDOWS = Object.freeze({
   lung: [1500, -600], mediastinum: [350, 50], bone: [1800, 400], model: [2000, 0],
 });
 const WINDOW_KEYS = { 1: 'lung', 2: 'mediastinum', 3: 'bone', 4: 'model', 0: 'auto' };
+const WIDTH_LIMITS = [1, 8000];
+const LEVEL_LIMITS = [-2000, 4000];
 
 const SLICES_KEPT = 8; // per plane
+const AHEAD = 2; // slices fetched in the direction of scrolling
+const MAX_ZOOM = 16;
+const PAGE = 10; // slices
 
 // `axes`: which canonical axis (left, posterior, superior) is the slice index, the column and the row. Superior is up.
 const PLANES = {
@@ -19,129 +29,277 @@ const PLANES = {
   coronal: { axes: [1, 0, 2], letters: { left: 'R', right: 'L', top: 'S', bottom: 'I' } },
   sagittal: { axes: [0, 1, 2], letters: { left: 'A', right: 'P', top: 'S', bottom: 'I' } },
 };
+// Slice positions grow to the right, to the front and up, as in the header of a NIfTI file.
+const MM = [{ sign: -1, letters: ['L', 'R'] }, { sign: -1, letters: ['P', 'A'] }, { sign: 1, letters: ['I', 'S'] }];
 
-/** @param {string} tag @param {string} [className] */
+const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
+
+/** @param {string} tag @param {string} [className] @returns {any} */
 const make = (tag, className = '') => Object.assign(document.createElement(tag), { className });
+
+/** @param {Volume} volume @returns {Grid} */
+const nativeGrid = ({ dims }) => ({ name: 'native', dims, min: dims.map(() => -0.5), max: dims.map((n) => n - 0.5) });
 
 /** One plane: canvas, letters, cross-hair, slider; keeps few slices and asks only for the newest. */
 class PlaneView {
+  /** @type {Map<number, Slice>} */
+  slices = new Map();
+  /** @type {Map<number, Promise<Slice>>} */
+  pending = new Map();
+  /** the one that is shown @type {Slice | undefined} */
+  slice;
+  busy = false;
+  direction = 1;
+  /** `x`, `y`: where the image's corner is, in parts of the view */
+  look = { zoom: 1, x: 0, y: 0 };
+
+  /** @param {keyof typeof PLANES} name @param {Viewer} viewer */
   constructor(name, viewer) {
     this.name = name;
     this.viewer = viewer;
     this.plane = PLANES[name];
-    this.slices = new Map();
-    this.busy = false;
-    this.slice = undefined;
-
     this.figure = make('figure', 'plane');
+    this.figure.dataset.plane = name;
     this.view = make('div', 'view');
     this.view.tabIndex = 0;
-    this.view.setAttribute('role', 'img');
+    this.view.setAttribute('role', 'group');
+    this.stage = make('div', 'stage');
     this.canvas = make('canvas');
-    this.view.append(this.canvas);
-    this.letters = Object.keys(this.plane.letters).map((edge) => {
-      const letter = make('span', `letter ${edge}`);
-      this.view.append(letter);
-      return [edge, letter];
-    });
+    this.map = make('canvas', 'map');
+    this.map.hidden = true;
+    this.box = make('div', 'box');
+    this.box.hidden = true;
+    this.stage.append(this.canvas, this.map, this.box);
+    this.letters = Object.keys(this.plane.letters).map((edge) => [edge, make('span', `letter ${edge}`)]);
     this.crossV = make('div', 'cross v');
     this.crossH = make('div', 'cross h');
-    this.view.append(this.crossV, this.crossH);
+    this.view.append(this.stage, this.crossV, this.crossH, ...this.letters.map(([, letter]) => letter));
+    this.profile = make('canvas', 'profile');
+    this.profile.hidden = true;
     this.slider = Object.assign(make('input'), { type: 'range', min: '0', step: '1' });
     this.caption = make('figcaption');
-    this.figure.append(this.view, this.slider, this.caption);
+    this.enlarge = Object.assign(make('button'), { type: 'button', textContent: '⤢' });
+    const foot = make('div', 'foot');
+    foot.append(this.caption, this.enlarge);
+    this.figure.append(this.view, this.profile, this.slider, foot);
 
+    this.enlarge.addEventListener('click', () => viewer.enlarge(this.name));
     this.slider.addEventListener('input', () => this.move(Number(this.slider.value)));
     this.view.addEventListener('wheel', (event) => {
       event.preventDefault();
-      this.move(this.index + Math.sign(event.deltaY));
+      if (event.ctrlKey) this.zoom(event.deltaY < 0 ? 1.25 : 0.8, ...this.fraction(event));
+      else this.move(this.index + Math.sign(event.deltaY));
     }, { passive: false });
     this.view.addEventListener('keydown', (event) => this.onKey(event));
-    this.view.addEventListener('click', (event) => this.viewer.moveTo(this.voxelAt(event)));
-    this.view.addEventListener('pointermove', (event) => this.viewer.probe(this.voxelAt(event), this.huAt(event)));
+    this.view.addEventListener('pointerdown', (event) => this.onDrag(event));
+    this.view.addEventListener('pointermove', (event) => viewer.probe(this.voxelAt(event), this.huAt(event)));
+    this.view.addEventListener('pointerleave', () => viewer.probe());
+    this.view.addEventListener('contextmenu', (event) => event.preventDefault());
   }
 
-  get index() {
-    return this.viewer.position[this.plane.axes[0]];
+  get grid() {
+    return /** @type {Grid} */ (this.viewer.grid);
   }
 
   get count() {
-    return this.viewer.volume.dims[this.plane.axes[0]];
+    return this.grid.dims[this.plane.axes[0]];
   }
 
+  /** Of the slice at the cross-hair. */
+  get index() {
+    const [axis] = this.plane.axes;
+    return clamp(Math.floor(this.along(axis) * this.count), 0, this.count - 1);
+  }
+
+  /** Where the cross-hair is on an axis of the grid, 0 to 1. @param {number} axis */
+  along(axis) {
+    const { min, max } = this.grid;
+    return (this.viewer.position[axis] - min[axis]) / (max[axis] - min[axis]);
+  }
+
+  // ---- input
+
   onKey(event) {
-    const steps = { ArrowUp: -1, ArrowLeft: -1, ArrowDown: 1, ArrowRight: 1, PageUp: -10, PageDown: 10, Home: -Infinity, End: Infinity };
+    const slices = { ArrowUp: -1, ArrowLeft: -1, ArrowDown: 1, ArrowRight: 1, PageUp: -PAGE, PageDown: PAGE, Home: -Infinity, End: Infinity };
+    const pans = { ArrowUp: [0, 1], ArrowDown: [0, -1], ArrowLeft: [1, 0], ArrowRight: [-1, 0] };
+    const acts = {
+      '+': () => this.zoom(1.25), '-': () => this.zoom(0.8), '=': () => this.fit(), ' ': () => this.viewer.reset(), i: () => this.viewer.invert(),
+    };
     if (event.ctrlKey || event.altKey || event.metaKey) return;
-    if (event.key in steps) this.move(this.index + steps[event.key]);
+    if (event.shiftKey && event.key in pans) this.pan(...pans[event.key].map((part) => part * 0.1));
+    else if (event.key in slices) this.move(this.index + slices[event.key]);
     else if (event.key in WINDOW_KEYS) this.viewer.preset(WINDOW_KEYS[event.key]);
-    else return;
+    else if (event.key in acts) acts[event.key]();
+    else if (!this.viewer.onKey(event.key)) return;
     event.preventDefault();
   }
 
+  /** The chosen tool with the first button, the window with the second, the image with the third or with Shift. */
+  onDrag(event) {
+    const tool = event.button === 2 ? 'window' : event.button === 1 || event.shiftKey ? 'pan' : this.viewer.tool;
+    const { width, level } = this.viewer;
+    let [x, y] = [event.clientX, event.clientY];
+    const [startX, startY] = [x, y];
+    const move = (at) => {
+      if (tool === 'cross') this.viewer.moveTo(this.voxelAt(at));
+      // 4 HU a pixel: a bone window is within a hand's reach of a lung window.
+      else if (tool === 'window') this.viewer.setWindow(width + 4 * (at.clientX - startX), level + 4 * (at.clientY - startY));
+      else {
+        const frame = this.view.getBoundingClientRect();
+        this.pan((at.clientX - x) / frame.width, (at.clientY - y) / frame.height);
+        [x, y] = [at.clientX, at.clientY];
+      }
+    };
+    if (tool === 'cross') move(event);
+    this.view.setPointerCapture(event.pointerId);
+    this.view.addEventListener('pointermove', move);
+    this.view.addEventListener('lostpointercapture', () => this.view.removeEventListener('pointermove', move), { once: true });
+  }
+
+  /** @param {number} index of the shown grid */
   move(index) {
+    const [axis] = this.plane.axes;
     const position = [...this.viewer.position];
-    position[this.plane.axes[0]] = index;
+    position[axis] = this.viewer.voxel(axis, clamp(index, 0, this.count - 1));
     this.viewer.moveTo(position);
   }
 
-  cell(event) {
-    const box = this.view.getBoundingClientRect();
-    const { width, height } = this.canvas;
-    const inside = (value, count) => Math.min(count - 1, Math.max(0, Math.floor(value * count)));
-    return [inside((event.clientX - box.left) / box.width, width), inside((event.clientY - box.top) / box.height, height)];
+  /** Where in the image a pointer is, 0 to 1 across and down. */
+  fraction(event) {
+    const frame = this.view.getBoundingClientRect();
+    const { zoom, x, y } = this.look;
+    const inside = (value) => clamp(value, 0, 1 - Number.EPSILON);
+    return [inside(((event.clientX - frame.left) / frame.width - x) / zoom), inside(((event.clientY - frame.top) / frame.height - y) / zoom)];
   }
 
+  /** In voxels of the volume, at the middle of what is under the pointer. */
   voxelAt(event) {
-    const [column, row] = this.cell(event);
-    const [slice, across, down] = this.plane.axes;
-    const position = [0, 0, 0];
-    position[slice] = this.index;
-    position[across] = column;
-    position[down] = down === 2 ? this.viewer.volume.dims[2] - 1 - row : row;
+    const [across, down] = this.fraction(event);
+    const [, column, row] = this.plane.axes;
+    const position = [...this.viewer.position];
+    const at = (axis, part) => this.viewer.voxel(axis, Math.floor(part * this.grid.dims[axis]));
+    position[column] = at(column, across);
+    position[row] = at(row, row === 2 ? 1 - Number.EPSILON - down : down);
     return position;
   }
 
-  huAt(event) {
+  /** @param {readonly [number, number]} fraction */
+  value([across, down]) {
     if (!this.slice || this.sliceIndex !== this.index) return undefined;
-    const [column, row] = this.cell(event);
-    return this.slice.hu[row * this.slice.width + column];
+    const { hu, width, height } = this.slice;
+    return hu[clamp(Math.floor(down * height), 0, height - 1) * width + clamp(Math.floor(across * width), 0, width - 1)];
   }
+
+  huAt(event) {
+    return this.value(this.fraction(event));
+  }
+
+  /** Where the cross-hair is in the image, 0 to 1 across and down. @returns {[number, number]} */
+  get cross() {
+    const [, column, row] = this.plane.axes;
+    return [this.along(column), row === 2 ? 1 - this.along(row) : this.along(row)];
+  }
+
+  // ---- zoom and pan
+
+  /** Keeps the given point of the image where it is; by default the cross-hair. */
+  zoom(factor, across = this.cross[0], down = this.cross[1]) {
+    const { zoom, x, y } = this.look;
+    const next = clamp(zoom * factor, 1, MAX_ZOOM);
+    this.look = { zoom: next, x: x + across * (zoom - next), y: y + down * (zoom - next) };
+    this.place();
+  }
+
+  /** @param {number} x @param {number} y parts of the view */
+  pan(x, y) {
+    this.look = { ...this.look, x: this.look.x + x, y: this.look.y + y };
+    this.place();
+  }
+
+  fit() {
+    this.look = { zoom: 1, x: 0, y: 0 };
+    this.place();
+  }
+
+  place() {
+    const { look } = this;
+    look.x = clamp(look.x, 1 - look.zoom, 0);
+    look.y = clamp(look.y, 1 - look.zoom, 0);
+    this.stage.style.transform = `translate(${100 * look.x}%, ${100 * look.y}%) scale(${look.zoom})`;
+    const [across, down] = this.cross;
+    this.crossV.style.left = `${100 * (look.x + across * look.zoom)}%`;
+    this.crossH.style.top = `${100 * (look.y + down * look.zoom)}%`;
+  }
+
+  // ---- slices
 
   reset() {
     this.slices.clear();
+    this.pending.clear();
     this.slice = undefined;
     this.slider.max = String(this.count - 1);
   }
 
-  /** Shows the slice at the position, now or as soon as it is there. */
-  async update() {
-    const { dims } = this.viewer.volume;
-    const [, across, down] = this.plane.axes;
+  /** @param {number} index @returns {Promise<Slice>} */
+  async fetch(index) {
+    const { volume, grid } = this.viewer;
+    const kept = this.slices.get(index);
+    const asked = kept ?? this.pending.get(index) ?? volume?.slice(this.name, index, { grid: grid?.name });
+    if (!kept) this.pending.set(index, /** @type {Promise<Slice>} */ (asked));
+    const slice = /** @type {Slice} */ (await asked);
+    if (grid !== this.viewer.grid) return slice;
+    this.pending.delete(index);
+    this.slices.delete(index);
+    this.slices.set(index, slice);
+    if (this.slices.size > SLICES_KEPT) this.slices.delete(/** @type {number} */ (this.slices.keys().next().value));
+    return slice;
+  }
+
+  /** Shows the slice at the cross-hair, now or as soon as it is there. @returns {Promise<void>} */
+  update() {
+    if (Number(this.slider.value) !== this.index) this.direction = Math.sign(this.index - Number(this.slider.value));
     this.slider.value = String(this.index);
-    const at = (axis) => (this.viewer.position[axis] + 0.5) / dims[axis];
-    this.crossV.style.left = `${100 * at(across)}%`;
-    this.crossH.style.top = `${100 * (down === 2 ? 1 - at(down) : at(down))}%`;
-    if (this.busy) return; // the loop below looks again
-    this.busy = true;
+    this.place();
+    if (!this.busy) {
+      this.busy = true;
+      this.settled = this.follow();
+    }
+    return this.settled;
+  }
+
+  async follow() {
     try {
       while (this.sliceIndex !== this.index || !this.slice) {
-        const { volume } = this.viewer;
-        const index = this.index;
-        const slice = this.slices.get(index) ?? (await volume.slice(this.name, index));
-        if (volume !== this.viewer.volume) continue;
-        this.slices.delete(index);
-        this.slices.set(index, slice);
-        if (this.slices.size > SLICES_KEPT) this.slices.delete(this.slices.keys().next().value);
+        const { grid, index } = this;
+        const slice = await this.fetch(index);
+        if (grid !== this.grid) continue;
         this.slice = slice;
         this.sliceIndex = index;
         this.paint();
       }
       this.label();
+      this.viewer.showCross();
     } catch (error) {
       // A volume closed for its successor: the successor's update follows.
       if (error?.code !== 'CLOSED') this.viewer.onError(error);
     } finally {
       this.busy = false;
+    }
+    this.ahead();
+  }
+
+  /** The next slices in the direction of scrolling, while nothing newer is asked for. */
+  async ahead() {
+    const { index } = this;
+    const { grid } = this.viewer;
+    for (let step = 1; step <= AHEAD; step++) {
+      const next = index + step * this.direction;
+      if (this.busy || grid !== this.viewer.grid || this.index !== index || next < 0 || next >= this.count || this.slices.has(next)) return;
+      try {
+        await this.fetch(next);
+      } catch {
+        return; // it will be asked for again when it is shown
+      }
     }
   }
 
@@ -149,18 +307,59 @@ class PlaneView {
     if (!this.slice) return;
     const { hu, width, height, spacingMm } = this.slice;
     if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
-    this.view.style.aspectRatio = `${width * spacingMm[0]} / ${height * spacingMm[1]}`;
+    const ratio = (width * spacingMm[0]) / (height * spacingMm[1]);
+    this.view.style.aspectRatio = String(ratio);
+    this.view.style.setProperty('--ratio', String(ratio));
     const image = new ImageData(width, height);
     const pixels = new Uint32Array(image.data.buffer);
     const { grey } = this.viewer;
     for (let i = 0; i < hu.length; i++) pixels[i] = grey[hu[i] & 0xffff];
     this.canvas.getContext('2d').putImageData(image, 0, 0);
+    this.paintBox();
+    this.paintMap();
+  }
+
+  /** Sets an element over the part of the image from `min` to `max`, in voxels of the volume. */
+  cover(element, { min, max }) {
+    const { grid } = this;
+    const [, column, row] = this.plane.axes;
+    const part = (axis, value) => (value - grid.min[axis]) / (grid.max[axis] - grid.min[axis]);
+    const [left, right] = [part(column, min[column]), part(column, max[column])];
+    const [top, bottom] = row === 2 ? [1 - part(row, max[row]), 1 - part(row, min[row])] : [part(row, min[row]), part(row, max[row])];
+    Object.assign(element.style, { left: `${100 * left}%`, top: `${100 * top}%`, width: `${100 * (right - left)}%`, height: `${100 * (bottom - top)}%` });
+  }
+
+  /** What the model does not see is dimmed (V-25). */
+  paintBox() {
+    const { box } = this.viewer;
+    const shown = box !== undefined && this.grid.name === 'native';
+    const at = this.viewer.position[this.plane.axes[0]];
+    const inside = shown && at > box.min[this.plane.axes[0]] && at < box.max[this.plane.axes[0]];
+    this.box.hidden = !inside;
+    this.stage.classList.toggle('outside', shown && !inside);
+    if (inside) this.cover(this.box, box);
+  }
+
+  paintMap() {
+    const { map } = this.viewer;
+    this.map.hidden = true;
+    this.profile.hidden = !map || this.name !== 'axial';
+    if (!map) return;
+    const [axis, column, row] = this.plane.axes;
+    const part = (this.viewer.position[axis] - map.min[axis]) / (map.max[axis] - map.min[axis]);
+    if (part >= 0 && part < 1) {
+      this.map.hidden = false;
+      this.cover(this.map, map);
+      drawMap(this.map, map, { axis, column, row, part });
+    }
+    if (this.name === 'axial') drawProfile(this.profile, map, this.grid);
   }
 
   label() {
     const { lettersHidden } = this.viewer;
     for (const [edge, letter] of this.letters) letter.textContent = lettersHidden ? '?' : this.plane.letters[edge];
     this.slider.setAttribute('aria-label', text('slice_slider', { plane: text(this.name) }));
+    this.enlarge.setAttribute('aria-label', text('enlarge', { plane: text(this.name) }));
     if (!this.slice) return;
     const mm = number(this.slice.positionMm, { maximumFractionDigits: 1 });
     const line = text('slice_of', { plane: text(this.name), n: this.index + 1, total: this.count, mm });
@@ -170,25 +369,41 @@ class PlaneView {
 }
 
 export class Viewer {
+  /** @type {Volume | undefined} */
+  volume;
+  /** @type {Grid | undefined} */
+  grid;
+  /** letters are shown as `?` */
+  lettersHidden = false;
+  /** the values are in Hounsfield units, as far as the file check can tell */
+  inHu = true;
+  /** of the cross-hair, in voxels of the volume */
+  position = [0, 0, 0];
+  /** the model's field of view, when it is to be shown @type {import('../pkg/index.js').VoxelBox | undefined} */
+  box;
+  /** over the planes, when there is one @type {import('./overlay.js').CubeMap | undefined} */
+  map;
+  /** what dragging does: `cross`, `window` or `pan` */
+  tool = 'cross';
+  inverted = false;
+  /** keys that belong to the page; true when the key was one of them @type {(key: string) => boolean} */
+  onKey = () => false;
+  // Grey as RGBA in memory order, by the 16 bits of the HU.
+  grey = new Uint32Array(65536);
+
   /**
-   * @param {{ planes: HTMLElement, presets: HTMLElement, width: HTMLInputElement, level: HTMLInputElement,
-   *   probe: HTMLOutputElement }} elements
+   * @param {{ planes: HTMLElement, presets: HTMLElement, width: HTMLInputElement, level: HTMLInputElement, probe: HTMLOutputElement,
+   *   cross: HTMLOutputElement }} elements
    * @param {(error: unknown) => void} onError
    */
-  constructor({ planes, presets, width, level, probe }, onError) {
+  constructor({ planes, presets, width, level, probe, cross }, onError) {
     this.onError = onError;
-    this.volume = undefined;
-    /** letters are shown as `?` */
-    this.lettersHidden = false;
-    /** the values are in Hounsfield units, as far as the file check can tell */
-    this.inHu = true;
-    this.position = [0, 0, 0];
-    // Grey as RGBA in memory order, by the 16 bits of the HU.
-    this.grey = new Uint32Array(65536);
     this.widthInput = width;
     this.levelInput = level;
     this.probeOutput = probe;
-    this.views = Object.keys(PLANES).map((name) => new PlaneView(name, this));
+    this.crossOutput = cross;
+    this.planes = planes;
+    this.views = /** @type {(keyof typeof PLANES)[]} */ (Object.keys(PLANES)).map((name) => new PlaneView(name, this));
     planes.append(...this.views.map((view) => view.figure));
     this.presetButtons = [...Object.keys(WINDOWS), 'auto'].map((name) => {
       const button = Object.assign(make('button'), { type: 'button' });
@@ -198,33 +413,124 @@ export class Viewer {
       return button;
     });
     presets.append(...this.presetButtons);
-    for (const input of [width, level]) {
-      input.addEventListener('change', () => this.setWindow(Math.max(1, Number(width.value)), Number(level.value)));
-    }
-    this.setWindow(...WINDOWS.lung, 'lung');
+    for (const input of [width, level]) input.addEventListener('change', () => this.setWindow(Number(width.value), Number(level.value)));
+    this.preset('lung');
   }
 
   /** @param {Volume} volume @param {boolean} [keepPosition] the same file, read again */
   show(volume, keepPosition = false) {
     this.volume = volume;
-    if (!keepPosition) this.position = volume.dims.map((n) => Math.floor(n / 2));
+    this.box = undefined;
+    this.map = undefined;
+    if (!keepPosition) {
+      this.position = volume.dims.map((n) => Math.floor(n / 2));
+      for (const view of this.views) view.look = { zoom: 1, x: 0, y: 0 };
+    }
+    return this.cut(nativeGrid(volume));
+  }
+
+  /** Slices of another grid at the same place. @param {Grid} grid */
+  cut(grid) {
+    this.grid = grid;
     for (const view of this.views) view.reset();
-    return this.update();
+    this.moveTo(this.position);
+    this.shown = Promise.all(this.views.map((view) => view.settled));
+    return this.shown;
+  }
+
+  /** What the model sees, or the volume (V-24). @param {import('../pkg/index.js').VoxelBox | undefined} box the model's field of view */
+  async showModelGrid(box) {
+    const { volume } = this;
+    if (!volume) return undefined;
+    if (!box) return this.cut(nativeGrid(volume));
+    const [axial, coronal] = await Promise.all([volume.slice('axial', 0, { grid: 'model' }), volume.slice('coronal', 0, { grid: 'model' })]);
+    return this.cut({ name: 'model', dims: [axial.width, axial.height, coronal.height], min: box.min, max: box.max });
+  }
+
+  /** Middle of a slice of the shown grid, in voxels of the volume. @param {number} axis @param {number} index */
+  voxel(axis, index) {
+    const { min, max, dims } = /** @type {Grid} */ (this.grid);
+    return min[axis] + ((index + 0.5) / dims[axis]) * (max[axis] - min[axis]);
   }
 
   update() {
     return Promise.all(this.views.map((view) => view.update()));
   }
 
+  /** @param {readonly number[]} position in voxels of the volume */
   moveTo(position) {
-    if (!this.volume) return;
-    this.position = position.map((value, axis) => Math.min(this.volume.dims[axis] - 1, Math.max(0, value)));
-    this.update();
+    const { grid } = this;
+    if (!grid) return Promise.resolve();
+    this.position = position.map((value, axis) => clamp(value, this.voxel(axis, 0), this.voxel(axis, grid.dims[axis] - 1)));
+    for (const view of this.views) view.paintBox();
+    return this.update();
   }
 
-  probe([x, y, z], hu) {
-    this.probeOutput.textContent = hu === undefined ? '' : text(this.inHu ? 'probe' : 'probe_not_hu', { hu, x, y, z });
+  /** Zooms all planes about the cross-hair. @param {number} factor */
+  zoom(factor) {
+    for (const view of this.views) view.zoom(factor);
   }
+
+  fit() {
+    for (const view of this.views) view.fit();
+  }
+
+  /** Fit, middle, lung window, not inverted. */
+  reset() {
+    this.fit();
+    this.inverted = false;
+    this.preset('lung');
+    if (this.volume) this.moveTo(this.volume.dims.map((n) => Math.floor(n / 2)));
+  }
+
+  /** One plane alone, or all three. @param {string} name */
+  enlarge(name) {
+    this.planes.dataset.only = this.planes.dataset.only === name ? '' : name;
+    for (const view of this.views) {
+      view.figure.hidden = Boolean(this.planes.dataset.only) && this.planes.dataset.only !== view.name;
+      view.enlarge.setAttribute('aria-pressed', String(this.planes.dataset.only === view.name));
+    }
+  }
+
+  /** @param {import('../pkg/index.js').VoxelBox | undefined} box */
+  showBox(box) {
+    this.box = box;
+    for (const view of this.views) view.paintBox();
+  }
+
+  /** @param {import('./overlay.js').CubeMap | undefined} map */
+  showMap(map) {
+    this.map = map;
+    for (const view of this.views) view.paintMap();
+  }
+
+  // ---- values
+
+  /** A place in words: voxel, and mm where the planes say where they are. @param {readonly number[]} voxel */
+  place(voxel) {
+    const mm = this.views.map(({ plane: { axes: [axis] }, slice, sliceIndex }) => {
+      if (!slice) return undefined;
+      const { sign, letters } = MM[axis];
+      const exact = slice.positionMm + sign * (voxel[axis] - this.voxel(axis, sliceIndex)) * /** @type {Volume} */ (this.volume).spacingMm[axis];
+      const value = Math.round(exact * 100) / 100;
+      return [axis, `${this.lettersHidden ? '?' : letters[Number(value >= 0)]} ${number(Math.abs(value), { maximumFractionDigits: 1 })}`];
+    });
+    const [x, y, z] = voxel.map(Math.round);
+    return { x, y, z, mm: mm.flatMap((found) => (found ? [found] : [])).sort().map(([, words]) => words).join(' ') };
+  }
+
+  /** @param {readonly number[]} [voxel] @param {number} [hu] */
+  probe(voxel, hu) {
+    this.probeOutput.textContent = !voxel || hu === undefined || !this.volume ? '' : text(this.inHu ? 'probe' : 'probe_not_hu', { hu, ...this.place(voxel) });
+  }
+
+  showCross() {
+    const [axial] = this.views;
+    const hu = axial.value(axial.cross);
+    if (hu !== undefined) this.crossOutput.textContent = text(this.inHu ? 'probe' : 'probe_not_hu', { hu, ...this.place(this.position) });
+  }
+
+  // ---- window
 
   preset(name) {
     if (name === 'auto') this.setWindow(...this.autoWindow(), name);
@@ -246,21 +552,31 @@ export class Viewer {
     };
     if (total === 0) return WINDOWS.lung;
     const [low, high] = [percentile(0.005), percentile(0.995)];
-    return [Math.max(1, high - low), Math.round((high + low) / 2)];
+    return [high - low, Math.round((high + low) / 2)];
   }
 
+  /** @param {number} width @param {number} level HU @param {string} [name] of the preset */
   setWindow(width, level, name) {
-    this.widthInput.value = String(width);
-    this.levelInput.value = String(level);
+    this.width = clamp(Math.round(width) || 1, ...WIDTH_LIMITS);
+    this.level = clamp(Math.round(level) || 0, ...LEVEL_LIMITS);
+    this.widthInput.value = String(this.width);
+    this.levelInput.value = String(this.level);
     for (const button of this.presetButtons) button.setAttribute('aria-pressed', String(button.dataset.window === name));
     for (let hu = -32768; hu < 32768; hu++) {
-      const value = Math.min(255, Math.max(0, Math.round(((hu - level) / width + 0.5) * 255)));
-      this.grey[hu & 0xffff] = (0xff000000 | (value * 0x010101)) >>> 0;
+      const value = clamp(Math.round(((hu - this.level) / this.width + 0.5) * 255), 0, 255);
+      this.grey[hu & 0xffff] = (0xff000000 | ((this.inverted ? 255 - value : value) * 0x010101)) >>> 0;
     }
     for (const view of this.views) view.paint();
   }
 
+  invert() {
+    this.inverted = !this.inverted;
+    this.setWindow(this.width, this.level, this.presetButtons.find((button) => button.getAttribute('aria-pressed') === 'true')?.dataset.window);
+  }
+
   relabel() {
-    if (this.volume) for (const view of this.views) view.label();
+    if (!this.volume) return;
+    for (const view of this.views) view.label();
+    this.showCross();
   }
 }

@@ -145,7 +145,7 @@ fn stage_name(session: &Session, at: Progress) -> String {
         Phase::Encode if at.done < v.spatial_depth + v.temporal_depth => "temporal transformer".into(),
         Phase::Encode => "codebook and projection".into(),
         Phase::Text => "text tower".into(),
-        Phase::SelfTest => "self-test".into(),
+        phase @ (Phase::Occlude | Phase::SelfTest) => phase.name().into(),
     }
 }
 

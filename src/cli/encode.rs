@@ -158,7 +158,7 @@ fn fill(path: &Path, arguments: &Arguments, global: &Global) -> Result<()> {
         text.id = volume_name(&text.id).to_owned();
     }
     let session = model::open(&arguments.model, global)?;
-    let identity = model::identity(&session);
+    let identity = session.identity();
     let mut store = match path.exists() {
         true => Store::from_bytes(&files::read(path)?)?,
         false => Store::new(identity.clone(), arguments.store_as.into()),

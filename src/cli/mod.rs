@@ -7,12 +7,15 @@ mod build_items;
 mod convert;
 mod encode;
 mod evaluate;
+mod explain;
+mod export;
 mod files;
 mod hash_checkpoint;
 mod inspect;
 mod model;
 mod npy;
 mod output;
+mod parquet;
 mod phantom;
 mod preprocess;
 mod rank;
@@ -95,10 +98,14 @@ enum Command {
     Phantom(write_phantoms::Arguments),
     /// Find the closest volumes or reports of a store
     Search(search::Arguments),
+    /// Write the latents of a store as Parquet
+    Export(export::Arguments),
     /// Build multiple-choice items from reports
     BuildItems(build_items::Arguments),
     /// Judge a model: multiple choice, retrieval, zero-shot, with intervals
     Evaluate(evaluate::Arguments),
+    /// Show which cubes of a volume a score comes from
+    Explain(explain::Arguments),
     /// Score a volume by the zero-shot labels and by yes/no questions
     ZeroShot(zero_shot::Arguments),
     /// Write a checkpoint with computed numbers, for tests and demonstrations
@@ -118,8 +125,10 @@ pub(crate) fn run() -> ExitCode {
         Command::Bench(command) => bench::run(command, global),
         Command::Phantom(command) => write_phantoms::run(command, global),
         Command::Search(command) => search::run(command, global),
+        Command::Export(command) => export::run(command, global),
         Command::BuildItems(command) => build_items::run(command, global),
         Command::Evaluate(command) => evaluate::run(command, global),
+        Command::Explain(command) => explain::run(command, global),
         Command::ZeroShot(command) => zero_shot::run(command, global),
         Command::HashCheckpoint(command) => hash_checkpoint::run(command, global),
     };

@@ -7,7 +7,6 @@ use super::output;
 use anyhow::Context;
 use anyhow::Result;
 use ctmatch::device::Device;
-use ctmatch::rank::store::ModelIdentity;
 use ctmatch::session::Phase;
 use ctmatch::session::Progress;
 use ctmatch::session::Session;
@@ -79,38 +78,18 @@ pub(crate) fn print_notice(session: &Session) -> Result<()> {
     output::line(format_args!("{NOTICE} Model weights: {}.", session.manifest().license))
 }
 
-/// Which model the latents of a session are of.
-pub(crate) fn identity(session: &Session) -> ModelIdentity {
-    let manifest = session.manifest();
-    ModelIdentity {
-        id: manifest.id.clone(),
-        revision: manifest.revision.clone(),
-        embedding_space: manifest.embedding_space.clone(),
-        variant: session.variant().0.into(),
-        weights_sha256: session.weights_sha256(),
-        license: manifest.license.clone(),
-        untrained: manifest.untrained,
-    }
-}
-
 fn read_shard(folder: &Path, name: &str) -> Result<Vec<u8>> {
     files::read(&folder.join(name))
 }
 
 /// A `pace` for session calls that draws a bar per phase.
 pub(crate) fn pace(global: &Global) -> impl AsyncFnMut(Progress) -> ctmatch::Result<()> {
-    let message = |phase| match phase {
-        Phase::Preprocess => "preprocess",
-        Phase::Encode => "encode",
-        Phase::Text => "text",
-        Phase::SelfTest => "self-test",
-    };
     let quiet = global.quiet;
     let mut current: Option<(Phase, ProgressBar)> = None;
     async move |progress: Progress| {
         if !quiet {
             if current.as_ref().is_none_or(|(phase, _)| *phase != progress.phase) {
-                let bar = ProgressBar::new(progress.total as u64).with_message(message(progress.phase));
+                let bar = ProgressBar::new(progress.total as u64).with_message(progress.phase.name());
                 current = Some((progress.phase, bar));
             }
             if let Some((_, bar)) = &current {

@@ -5,13 +5,13 @@ use super::files;
 use super::model;
 use super::output;
 use super::texts;
-use super::texts::Encoded;
 use super::texts::Text;
 use super::texts::View;
 use super::volume;
 use anyhow::Result;
 use ctmatch::rank::Ranking;
 use ctmatch::session::Session;
+use ctmatch::session::TextEncoding;
 use ctmatch::text::reports::MAX_REPORTS;
 use serde_json::Value;
 use serde_json::json;
@@ -46,7 +46,7 @@ pub(crate) struct Arguments {
 struct Ranked {
     view: View,
     texts: Vec<Text>,
-    encoded: Vec<Encoded>,
+    encoded: Vec<TextEncoding>,
     /// of all reports
     ranking: Ranking,
 }

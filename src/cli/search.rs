@@ -13,8 +13,6 @@ use anyhow::Context;
 use anyhow::Result;
 use ctmatch::Error;
 use ctmatch::rank::Latent;
-use ctmatch::rank::retrieval::hub_terms;
-use ctmatch::rank::retrieval::top_k;
 use ctmatch::rank::store::Kind;
 use ctmatch::rank::store::Store;
 use ctmatch::text::reports::Report;
@@ -83,13 +81,9 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
         Find::Volumes => Kind::Volume,
         Find::Reports => Kind::Report,
     };
-    let gallery = store.latents(kind);
-    if gallery.is_empty() {
-        return Err(Error::Store("it holds none of what is looked for".into()).into());
-    }
-    let terms = hub_terms(gallery, store.latents(query.kind), arguments.hubness.into())?;
     // One more than asked for: the query itself is no result.
-    let mut hits = top_k(&query.latent, gallery, &terms, arguments.top_k.saturating_add(1))?;
+    let k = arguments.top_k.saturating_add(1);
+    let mut hits = store.search(&query.latent, query.kind, kind, arguments.hubness.into(), k)?;
     hits.retain(|hit| kind != query.kind || Some(hit.index) != query.place);
     hits.truncate(arguments.top_k);
     let entries = store.entries(kind);
@@ -98,7 +92,7 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
             |hit| json!({ "id": entries[hit.index].id, "index": hit.index, "cosine": hit.cosine, "score": hit.score }),
         );
         return output::line(json!({
-            "hits": rows.collect::<Vec<_>>(), "hubness": arguments.hubness.name(), "searched": gallery.len(),
+            "hits": rows.collect::<Vec<_>>(), "hubness": arguments.hubness.name(), "searched": entries.len(),
             "model": store.model(), "view": store.view(), "notice": model::NOTICE,
         }));
     }

@@ -5,7 +5,6 @@ use super::Partial;
 use super::files;
 use super::model;
 use super::output;
-use super::texts::Encoded;
 use super::texts::Text;
 use super::texts::View;
 use super::volume;
@@ -19,6 +18,7 @@ use ctmatch::rank::store::Kind;
 use ctmatch::rank::store::Precision;
 use ctmatch::rank::store::Store;
 use ctmatch::session::Session;
+use ctmatch::session::TextEncoding;
 use std::collections::HashSet;
 use std::path::Path;
 use std::path::PathBuf;
@@ -242,7 +242,7 @@ pub(crate) fn new_texts<'t>(store: &Store, texts: &'t [Text], view: View) -> Res
 }
 
 /// Adds encoded texts.
-pub(crate) fn add_texts(store: &mut Store, texts: &[&Text], encoded: &[Encoded], view: View) -> Result<()> {
+pub(crate) fn add_texts(store: &mut Store, texts: &[&Text], encoded: &[TextEncoding], view: View) -> Result<()> {
     for (text, encoded) in texts.iter().zip(encoded) {
         store.add_report(Entry { id: text.id.clone(), sha256: text.sha256() }, &encoded.latent, view.name())?;
     }

@@ -3,14 +3,12 @@
 use super::Global;
 use super::model;
 use anyhow::Result;
-use ctmatch::rank;
-use ctmatch::rank::Latent;
 use ctmatch::session::Session;
+use ctmatch::session::TextEncoding;
 use ctmatch::text::reports;
 use ctmatch::text::reports::Format;
 use ctmatch::text::reports::Report;
 use ctmatch::text::reports::ReportView;
-use ctmatch::text::sentences::sentences;
 use ctmatch::weights;
 use serde::Serialize;
 use std::collections::HashSet;
@@ -53,13 +51,19 @@ impl View {
 
     /// The text that is encoded, whole or sentence by sentence.
     pub(crate) fn text(self, report: &Report, meta: Option<&str>, position: usize) -> ctmatch::Result<String> {
-        let part = match self {
-            View::Full | View::Sentences => ReportView::Full,
+        report.view_text(self.into(), meta, position)
+    }
+}
+
+impl From<View> for ReportView {
+    fn from(view: View) -> Self {
+        match view {
+            View::Full => ReportView::Full,
             View::Findings => ReportView::Findings,
             View::Impression => ReportView::Impression,
             View::Keywords => ReportView::Keywords,
-        };
-        report.view_text(part, meta, position)
+            View::Sentences => ReportView::Sentences,
+        }
     }
 }
 
@@ -90,37 +94,9 @@ pub(crate) fn texts(reports: &[Report], view: View, meta: Option<&str>) -> Resul
     texts.collect()
 }
 
-/// What the model makes of a text in a view.
-#[derive(Debug, Clone)]
-pub(crate) struct Encoded {
-    pub(crate) latent: Latent,
-    /// tokens with the special ones; of sentences their sum
-    pub(crate) tokens: usize,
-    /// whether an end was cut off; of sentences any
-    pub(crate) truncated: bool,
-}
-
-/// Encodes texts, each sentence by itself where the view says so.
-pub(crate) fn encode(session: &Session, view: View, texts: &[&str], global: &Global) -> Result<Vec<Encoded>> {
-    let parts_of = |text: &&str| -> Vec<String> {
-        match view {
-            View::Sentences => sentences(text).into_iter().map(|range| text[range].to_owned()).collect(),
-            _ => vec![(*text).to_owned()],
-        }
-    };
-    let parts: Vec<Vec<String>> = texts.iter().map(parts_of).collect();
-    let encoded = pollster::block_on(session.encode_texts(&parts.concat(), model::pace(global)))?;
-    let mut rest = &encoded[..];
-    let combined = parts.iter().map(|parts| {
-        let (own, others) = rest.split_at(parts.len());
-        rest = others;
-        Ok(Encoded {
-            latent: rank::mean(&own.iter().map(|part| part.latent.clone()).collect::<Vec<_>>())?,
-            tokens: own.iter().map(|part| part.tokens).sum(),
-            truncated: own.iter().any(|part| part.truncated),
-        })
-    });
-    combined.collect()
+/// Encodes texts of a view.
+pub(crate) fn encode(session: &Session, view: View, texts: &[&str], global: &Global) -> Result<Vec<TextEncoding>> {
+    Ok(pollster::block_on(session.encode_in_view(texts, view.into(), model::pace(global)))?)
 }
 
 /// Something about the texts that a person should know.
@@ -131,7 +107,7 @@ pub(crate) struct Warning {
 }
 
 /// Says on stderr what is doubtful about texts, and returns it. Ids are compared where they name reports of one list.
-pub(crate) fn warn(texts: &[&str], ids: &[&str], encoded: &[Encoded], session: &Session) -> Vec<Warning> {
+pub(crate) fn warn(texts: &[&str], ids: &[&str], encoded: &[TextEncoding], session: &Session) -> Vec<Warning> {
     let mut warnings = Vec::new();
     let mut add = |code, count: usize, message: String| {
         if count > 0 {

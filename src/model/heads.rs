@@ -7,6 +7,7 @@ use crate::kernel;
 use crate::kernel::l2_normalize;
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
+use std::ops::Range;
 
 /// Projection into the shared space, and classes.
 #[derive(Debug)]
@@ -30,12 +31,22 @@ impl Heads {
         let [batch, _, height, width, dim] = tokens.dims();
         let pooled: Tensor<3> = tokens.mean_dim(1).reshape([batch, height * width, dim]);
         stages.keep(|| "pooled_flat".into(), &pooled.clone().reshape([batch, height * width * dim]));
-        let mut first = 0;
+        let raw = self.project(pooled);
+        stages.keep(|| "image_latent_raw".into(), &raw);
+        let latent = l2_normalize(raw);
+        stages.keep(|| "image_latent".into(), &latent);
+        latent
+    }
+
+    /// The latent before it is scaled to length 1.
+    ///
+    /// # Shape
+    /// - `pooled`: `[batch, height · width, dim]`; returns `[batch, latent]`
+    pub fn project(&self, pooled: Tensor<3>) -> Tensor<2> {
+        let batch = pooled.dims()[0];
         let mut sum: Option<Tensor<2>> = None;
-        for block in &self.visual {
-            let positions = block.dims()[0] / self.dim_latent;
-            let weight = block.dense().reshape([positions, self.dim_latent, dim]);
-            let part = pooled.clone().slice_dim(1, first..first + positions);
+        for (range, weight) in self.blocks() {
+            let part = pooled.clone().slice_dim(1, range);
             // [positions, latent, dim] · [positions, dim, batch]
             let contribution = kernel::matmul(weight, part.permute([1, 2, 0]));
             let part_sum = contribution.sum_dim(0).reshape([self.dim_latent, batch]);
@@ -43,13 +54,40 @@ impl Heads {
                 Some(sum) => sum + part_sum,
                 None => part_sum,
             });
-            first += positions;
         }
-        let raw = sum.expect("a grid has at least one position, so one block").transpose();
-        stages.keep(|| "image_latent_raw".into(), &raw);
-        let latent = l2_normalize(raw);
-        stages.keep(|| "image_latent".into(), &latent);
-        latent
+        sum.expect("a grid has at least one position, so one block").transpose()
+    }
+
+    /// In-plane positions of each block of the projection, and its matrices `[positions, latent, dim]`.
+    fn blocks(&self) -> impl Iterator<Item = (Range<usize>, Tensor<3>)> {
+        let mut first = 0;
+        self.visual.iter().map(move |block| {
+            let [rows, dim] = block.dims();
+            let range = first..first + rows / self.dim_latent;
+            first = range.end;
+            (range.clone(), block.dense().reshape([range.len(), self.dim_latent, dim]))
+        })
+    }
+
+    /// Every token's part of the latent before scaling, `z_i = W[position] · token / depth`, by its inner products with directions and
+    /// with itself.
+    ///
+    /// # Shape
+    /// - `tokens`: `[1, depth, height, width, dim]`; `directions`: `[count, latent]`
+    /// - returns `[count + 1, height · width · depth]`: one row per direction, then the squared lengths
+    pub fn contributions(&self, tokens: Tensor<5>, directions: &Tensor<2>) -> Tensor<2> {
+        let [_, depth, height, width, dim] = tokens.dims();
+        // [positions, dim, depth]
+        let columns = tokens.reshape([depth, height * width, dim]).permute([1, 2, 0]) / depth as f32;
+        let blocks = self.blocks().map(|(range, weight)| {
+            let count = range.len() * depth;
+            // [positions, latent, dim] · [positions, dim, depth]
+            let parts = kernel::matmul(weight, columns.clone().slice_dim(0, range));
+            let parts = parts.swap_dims(0, 1).reshape([self.dim_latent, count]);
+            let squares = parts.clone().square().sum_dim(0);
+            Tensor::cat(vec![kernel::matmul(directions.clone(), parts), squares], 0)
+        });
+        Tensor::cat(blocks.collect(), 1)
     }
 
     /// Class logits of a fine-tuned model, from the *normalized* latent through a ReLU.

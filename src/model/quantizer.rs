@@ -35,7 +35,15 @@ impl Codebook {
             kernel::argmax(kernel::matmul(tokens, self.search.clone()))
         });
         let indices: Tensor<1, Int> = Tensor::cat(parts.collect(), 0);
-        let rows = self.rows.select(indices.clone());
+        let rows = self.rows(indices.clone());
         (indices, rows)
+    }
+
+    /// The rows of these numbers, as stored.
+    ///
+    /// # Shape
+    /// - `indices`: `[tokens]`; returns `[tokens, dim]`
+    pub fn rows(&self, indices: Tensor<1, Int>) -> Tensor<2> {
+        self.rows.select(indices)
     }
 }

@@ -133,6 +133,17 @@ impl VisionTower {
         stages.keep(|| "encoded_tokens".into(), &rows);
         Codes { indices, rows, mean }
     }
+
+    /// The tokens of codes that were read back.
+    ///
+    /// # Shape
+    /// - `codes`: `depth · side · side` in (depth, height, width) order; returns `[1, depth, side, side, dim]`
+    pub fn rows(&self, codes: &[u16], device: &Device) -> Tensor<5> {
+        let side = self.config.side();
+        let indices: Vec<i32> = codes.iter().map(|&code| i32::from(code)).collect();
+        let indices: Tensor<1, Int> = Tensor::from_data(TensorData::new(indices, [codes.len()]), device);
+        self.codebook.rows(indices).reshape([1, codes.len() / (side * side), side, side, self.config.dim])
+    }
 }
 
 /// `[batch · depth, plane, dim]` to `[batch · plane, depth, dim]`.

@@ -18,7 +18,7 @@ use std::collections::HashMap;
 const BINS: usize = 10;
 
 /// An item with a score for each option.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Choice {
     /// of the item
     pub id: String,
@@ -28,9 +28,11 @@ pub struct Choice {
     pub truth: usize,
     /// one score per option, higher is more alike; finite
     pub scores: Vec<f64>,
-    /// how each option was made; that of the true option is not read
+    /// how each option was made, or nothing; that of the true option is not read
+    #[serde(default)]
     pub kinds: Vec<String>,
-    /// labels on which each option differs from the true one, where known
+    /// labels on which each option differs from the true one, where known, or nothing
+    #[serde(default)]
     pub distances: Vec<Option<usize>>,
 }
 
@@ -127,7 +129,8 @@ pub struct Summary {
 }
 
 /// How to evaluate.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct EvaluateOptions {
     /// logarithm of the factor before the softmax over options; no calibration without one
     pub temperature: Option<f64>,
@@ -137,6 +140,13 @@ pub struct EvaluateOptions {
     pub rounds: usize,
     /// seed of resamples and permutations
     pub seed: u64,
+}
+
+impl Default for EvaluateOptions {
+    /// No calibration, exact ties, 1000 resamples.
+    fn default() -> Self {
+        Self { temperature: None, tie_tolerance: 0.0, rounds: 1000, seed: 1 }
+    }
 }
 
 /// Outcome of one item.

@@ -6,6 +6,7 @@
 pub mod build;
 pub mod edits;
 pub mod evaluate;
+pub mod explain;
 pub mod items;
 pub mod labelled;
 pub mod retrieval;

@@ -6,10 +6,12 @@ use super::Latent;
 use super::cosine;
 use crate::error::Error;
 use crate::error::Result;
+use serde::Deserialize;
 use serde::Serialize;
 
 /// Correction for hubs: latents that are close to every query (MODELS.md section 4.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Hubness {
     /// the cosine as it is
     #[default]

@@ -7,6 +7,10 @@
 use crate::error::Error;
 use crate::error::Result;
 use crate::rank::Latent;
+use crate::rank::retrieval::Hit;
+use crate::rank::retrieval::Hubness;
+use crate::rank::retrieval::hub_terms;
+use crate::rank::retrieval::top_k;
 use crate::weights::Dtype;
 use crate::weights::quantize::Q8;
 use crate::weights::quantize::dequantize_q8;
@@ -63,7 +67,8 @@ impl Kind {
 }
 
 /// How values are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// 2 bytes per value
     #[default]
@@ -232,6 +237,19 @@ impl Store {
         side.raw.extend_from_slice(raw);
         side.scales.extend_from_slice(scale);
         Ok(())
+    }
+
+    /// The `k` latents of a kind that are closest to a query of kind `of`, best first; `Hit::index` is the place among
+    /// [`Store::entries`]. The bank of a correction for hubs are the store's latents of the query's kind.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when it holds none of what is looked for; as [`hub_terms`] and [`top_k`].
+    pub fn search(&self, query: &Latent, of: Kind, find: Kind, hubness: Hubness, k: usize) -> Result<Vec<Hit>> {
+        let gallery = self.latents(find);
+        if gallery.is_empty() {
+            return Err(Error::Store("it holds none of what is looked for".into()));
+        }
+        top_k(query, gallery, &hub_terms(gallery, self.latents(of), hubness)?, k)
     }
 
     /// Takes in another store: the shards of one run become one.

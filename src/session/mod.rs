@@ -2,10 +2,15 @@
 //!
 //! Everything asynchronous is here: opening, and reading back. Touches no file, clock or output.
 
+mod explain;
 mod prompts;
 mod self_test;
 mod texts;
 
+pub use explain::ExplainOptions;
+pub use explain::Explained;
+pub use explain::SentenceScore;
+pub use explain::Summary;
 pub use prompts::bake;
 pub use self_test::SelfTest;
 pub use self_test::known_answers;
@@ -23,6 +28,7 @@ use crate::rank;
 use crate::rank::Latent;
 use crate::rank::RankOptions;
 use crate::rank::Ranking;
+use crate::rank::store::ModelIdentity;
 use crate::rank::zero_shot::PromptLatents;
 use crate::text::TokenIds;
 use crate::text::Tokenizer;
@@ -37,6 +43,7 @@ use burn::tensor::Tensor;
 use burn::tensor::TensorData;
 use burn::tensor::Transaction;
 use serde::Serialize;
+use std::collections::HashMap;
 use std::sync::Mutex;
 use texts::TextCache;
 
@@ -49,6 +56,8 @@ pub enum Phase {
     Encode,
     /// encoder layers of the text tower
     Text,
+    /// encodes with a cube hidden
+    Occlude,
     /// the known answers on this device
     SelfTest,
 }
@@ -60,6 +69,7 @@ impl Phase {
             Phase::Preprocess => "preprocess",
             Phase::Encode => "encode",
             Phase::Text => "text",
+            Phase::Occlude => "occlude",
             Phase::SelfTest => "self-test",
         }
     }
@@ -211,6 +221,7 @@ impl SessionBuilder {
             tokenizer: self.tokenizer,
             prompts: self.prompts,
             texts: Mutex::default(),
+            air: Mutex::default(),
         };
         Ok(session)
     }
@@ -227,6 +238,8 @@ pub struct Session {
     tokenizer: Option<Tokenizer>,
     prompts: Option<PromptLatents>,
     texts: Mutex<TextCache>,
+    /// codes of volumes of air, by depth in tokens
+    air: Mutex<HashMap<usize, Vec<u16>>>,
 }
 
 /// What a result was made with.
@@ -328,6 +341,20 @@ impl Session {
         weights::sha256_hex(all.as_bytes())
     }
 
+    /// Which model the latents are of.
+    pub fn identity(&self) -> ModelIdentity {
+        let manifest = &self.manifest;
+        ModelIdentity {
+            id: manifest.id.clone(),
+            revision: manifest.revision.clone(),
+            embedding_space: manifest.embedding_space.clone(),
+            variant: self.variant_name.clone(),
+            weights_sha256: self.weights_sha256(),
+            license: manifest.license.clone(),
+            untrained: manifest.untrained,
+        }
+    }
+
     /// The record that belongs to every result.
     pub fn provenance(&self) -> Provenance {
         let (manifest, info) = (&self.manifest, self.device.info());
@@ -366,18 +393,31 @@ impl Session {
         pace: impl AsyncFnMut(Progress) -> Result<()>,
     ) -> Result<ImageEncoding> {
         let preprocessor = Preprocessor::new(volume, &self.manifest.preprocess)?;
+        self.encode_one(self.slabs(&preprocessor), self.manifest.token_grid()[0], pace).await
+    }
+
+    /// The slabs of a volume, to be asked for in order: made on all cores, a few at once.
+    fn slabs<'p>(&self, preprocessor: &'p Preprocessor<'_>) -> impl FnMut(usize) -> Vec<f32> + use<'p> {
         let thickness = self.manifest.vision.temporal_patch_size;
         let depth = self.manifest.token_grid()[0];
         let mut ready = Vec::new().into_iter();
-        let slabs = |t: usize| {
+        move |t| {
             ready.next().unwrap_or_else(|| {
                 let count = Preprocessor::parallel_slabs().min(depth - t);
                 ready = preprocessor.slabs(t * thickness, thickness, count).into_iter();
                 ready.next().expect("at least one slab was made")
             })
-        };
-        let mut stages = Stages::off();
-        let mut encodings = self.encode_slabs(slabs, 1, depth, &mut stages, pace).await?;
+        }
+    }
+
+    /// Encodes one model grid of `depth` slabs.
+    async fn encode_one(
+        &self,
+        slabs: impl FnMut(usize) -> Vec<f32>,
+        depth: usize,
+        pace: impl AsyncFnMut(Progress) -> Result<()>,
+    ) -> Result<ImageEncoding> {
+        let mut encodings = self.encode_slabs(slabs, 1, depth, &mut Stages::off(), pace).await?;
         Ok(encodings.remove(0))
     }
 

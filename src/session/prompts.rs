@@ -19,7 +19,6 @@ use crate::weights::schema::Precision;
 use crate::weights::schema::Purpose;
 use std::io::Read;
 use std::io::Seek;
-use std::sync::Mutex;
 
 /// Encodes the prompts of the manifest's recipe with the text tower that a preset makes of a checkpoint, on the CPU: the file that
 /// [`crate::weights::schema::Variant::prompts`] describes. The tower itself need not go into the folder.
@@ -55,7 +54,8 @@ impl Session {
         let mut loader = Loader::unlisted(&manifest, &Precision::preset(preset)?, &device)?;
         let variant = convert(checkpoint, &manifest, preset, PIECE_BYTES, |_, bytes| loader.upload(bytes), |_, _| {})?;
         let (model, variant_name) = (loader.finish()?, preset.into());
-        Ok(Self { device, manifest, variant_name, variant, model, tokenizer, prompts: None, texts: Mutex::default() })
+        let (texts, air) = Default::default();
+        Ok(Self { device, manifest, variant_name, variant, model, tokenizer, prompts: None, texts, air })
     }
 
     /// Prepares to score volumes by the labels of the recipe and by yes/no questions. With `prompts`, those take the place of the

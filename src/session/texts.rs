@@ -5,8 +5,11 @@ use super::Session;
 use super::TextEncoding;
 use crate::error::Result;
 use crate::model::stages::Stages;
+use crate::rank;
 use crate::rank::Latent;
 use crate::text::TokenIds;
+use crate::text::reports::ReportView;
+use crate::text::sentences::sentences;
 use sha2::Digest;
 use sha2::Sha256;
 use std::collections::BTreeMap;
@@ -61,6 +64,40 @@ impl Session {
     /// As [`Session::encode_texts`].
     pub async fn encode_text(&self, text: &str, pace: impl AsyncFnMut(Progress) -> Result<()>) -> Result<TextEncoding> {
         Ok(self.encode_texts(&[text], pace).await?.remove(0))
+    }
+
+    /// Encodes the texts of a view: as [`Session::encode_texts`], but for [`ReportView::Sentences`], where the latent is the mean of those
+    /// of the sentences, scaled to length 1, their tokens are added up, and one that was cut off or is new makes the whole so.
+    ///
+    /// # Errors
+    /// As [`Session::encode_texts`].
+    pub async fn encode_in_view<T: AsRef<str>>(
+        &self,
+        texts: &[T],
+        view: ReportView,
+        pace: impl AsyncFnMut(Progress) -> Result<()>,
+    ) -> Result<Vec<TextEncoding>> {
+        if view != ReportView::Sentences {
+            return self.encode_texts(texts, pace).await;
+        }
+        let parts: Vec<Vec<&str>> = texts
+            .iter()
+            .map(AsRef::as_ref)
+            .map(|text| sentences(text).into_iter().map(|range| &text[range]).collect())
+            .collect();
+        let encoded = self.encode_texts(&parts.concat(), pace).await?;
+        let mut rest = &encoded[..];
+        let combined = parts.iter().map(|parts| {
+            let (own, others) = rest.split_at(parts.len());
+            rest = others;
+            Ok(TextEncoding {
+                latent: rank::mean(&own.iter().map(|part| part.latent.clone()).collect::<Vec<_>>())?,
+                tokens: own.iter().map(|part| part.tokens).sum(),
+                truncated: own.iter().any(|part| part.truncated),
+                cached: own.iter().all(|part| part.cached),
+            })
+        });
+        combined.collect()
     }
 
     /// Encodes texts at their own length, because padding would not change the result (CTCLIP.md 5): equally long ones together,

@@ -75,6 +75,8 @@ pub enum ReportView {
     Impression,
     /// the findings that the report states as present, by name ([`keywords`])
     Keywords,
+    /// the text of `Full`, each sentence to be encoded by itself
+    Sentences,
 }
 
 impl Report {
@@ -93,7 +95,7 @@ impl Report {
             if both.trim().is_empty() { section(&self.text) } else { both }
         };
         let (chosen, missing) = match view {
-            ReportView::Full => (whole(), "text"),
+            ReportView::Full | ReportView::Sentences => (whole(), "text"),
             ReportView::Keywords => {
                 let text = whole();
                 (if text.trim().is_empty() { text } else { keywords(&text) }, "text")

@@ -94,6 +94,11 @@ impl GridMap {
         &self.axes
     }
 
+    /// Stored voxel to world mm (RAS+), three rows of a 4x4 matrix.
+    pub(crate) fn affine(&self) -> [[f64; 4]; 3] {
+        self.affine
+    }
+
     /// (D, H, W) sample to canonical voxel (V-23).
     pub fn model_to_canonical(&self, dhw: [f64; 3]) -> [f64; 3] {
         let mut ijk = [0.0; 3];

@@ -10,6 +10,7 @@ mod chest;
 pub mod clean;
 pub mod container;
 mod convert;
+pub mod cubes;
 mod extension;
 mod geometry;
 pub mod grid;
@@ -27,6 +28,7 @@ pub mod write;
 
 pub use assess::{Assessment, Histogram, assess, require_accepted};
 pub use clean::{Cleaner, clean_copy, clean_file, clean_pair};
+pub use cubes::{CubePlace, Cubes, MapGrid};
 pub use grid::GridMap;
 pub use messages::Lang;
 pub use orientation::Orientation;

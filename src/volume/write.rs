@@ -1,4 +1,4 @@
-//! NIfTI-1 files of i16 HU: phantoms, overlays, clean copies.
+//! NIfTI-1 files: i16 HU (phantoms, masks) and f32 maps.
 //!
 //! Output holds no text, no time and no name, and is the same for the same input. Source: NIFTI_AND_PRIVACY.md 2, P-6.
 
@@ -10,9 +10,14 @@ use crate::volume::orientation::direction_cosines;
 use crate::volume::orientation::lps_affine;
 use flate2::Compression;
 use flate2::GzBuilder;
+use flate2::write::GzEncoder;
 use std::io::Write;
 
 const VOX_OFFSET: usize = 352;
+/// `DT_INT16` and its bits
+const INT16: [i16; 2] = [4, 16];
+/// `DT_FLOAT32` and its bits
+const FLOAT32: [i16; 2] = [16, 32];
 /// `NIFTI_XFORM_SCANNER_ANAT`
 const SCANNER: i16 = 1;
 /// Larger departures from a rotation cannot be told by a quaternion: no qform is written then.
@@ -37,13 +42,7 @@ impl<'a> Image<'a> {
         if count != Some(voxels.len()) || voxels.is_empty() {
             return Err(Error::InvalidArgument(format!("{dims:?} voxels expected, {} found", voxels.len())));
         }
-        if let Some(n) = dims.iter().find(|&&n| i16::try_from(n).is_err()) {
-            return Err(Error::TooBig { size: format!("{n} voxels along an axis"), limit: i16::MAX.to_string() });
-        }
-        let usable = affine.iter().flatten().all(|x| x.is_finite()) && column_norms(&affine).iter().all(|&n| n > 0.0);
-        if !usable {
-            return Err(Error::InvalidArgument("affine must be finite with three directions".into()));
-        }
+        check(dims, &affine)?;
         Ok(Image { voxels, dims, affine })
     }
 
@@ -65,37 +64,7 @@ impl<'a> Image<'a> {
 
     /// The bytes of a `.nii` file.
     pub fn to_nii(&self) -> Vec<u8> {
-        let mut file = vec![0; VOX_OFFSET];
-        let mut put = |at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
-        put(0, &348i32.to_le_bytes());
-        put(38, b"r");
-        let [ni, nj, nk] = self.dims.map(|n| n as i16);
-        for (n, size) in [3, ni, nj, nk, 1, 1, 1, 1].into_iter().enumerate() {
-            put(40 + 2 * n, &size.to_le_bytes());
-        }
-        put(70, &4i16.to_le_bytes());
-        put(72, &16i16.to_le_bytes());
-        let quaternion = quaternion(&self.affine);
-        let qfac = quaternion.map_or(1.0, |(_, qfac)| qfac);
-        let [x, y, z] = column_norms(&self.affine);
-        for (n, size) in [qfac, x, y, z].into_iter().enumerate() {
-            put(76 + 4 * n, &(size as f32).to_le_bytes());
-        }
-        put(108, &(VOX_OFFSET as f32).to_le_bytes());
-        put(112, &1f32.to_le_bytes());
-        put(123, &[2]);
-        put(254, &SCANNER.to_le_bytes());
-        if let Some(([b, c, d], _)) = quaternion {
-            put(252, &SCANNER.to_le_bytes());
-            let shift = self.affine.map(|row| row[3]);
-            for (n, value) in [b, c, d].into_iter().chain(shift).enumerate() {
-                put(256 + 4 * n, &(value as f32).to_le_bytes());
-            }
-        }
-        for (n, value) in self.affine.iter().flatten().enumerate() {
-            put(280 + 4 * n, &(*value as f32).to_le_bytes());
-        }
-        put(344, b"n+1\0");
+        let mut file = header(self.dims, &self.affine, INT16);
         file.reserve_exact(2 * self.voxels.len());
         for voxel in self.voxels {
             file.extend_from_slice(&voxel.to_le_bytes());
@@ -105,10 +74,89 @@ impl<'a> Image<'a> {
 
     /// The bytes of a `.nii.gz` file: time 0, no name.
     pub fn to_nii_gz(&self) -> Vec<u8> {
-        let mut gzip = GzBuilder::new().mtime(0).write(Vec::new(), Compression::new(6));
+        let mut gzip = packer(Compression::new(6));
         gzip.write_all(&self.to_nii()).expect("writing to a Vec cannot fail");
         gzip.finish().expect("writing to a Vec cannot fail")
     }
+}
+
+/// The bytes of a `.nii.gz` file of f32, made of rows along the first axis: `row(j, k, out)` adds one to `out`. Time 0, no name.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] and [`Error::TooBig`] as [`Image::new`].
+pub(crate) fn f32_nii_gz(
+    dims: [usize; 3],
+    affine: [[f64; 4]; 3],
+    mut row: impl FnMut(usize, usize, &mut Vec<f32>),
+) -> Result<Vec<u8>> {
+    check(dims, &affine)?;
+    // Rows repeat: the fastest level packs them as small as any.
+    let mut gzip = packer(Compression::fast());
+    let mut put = |bytes: &[u8]| gzip.write_all(bytes).expect("writing to a Vec cannot fail");
+    put(&header(dims, &affine, FLOAT32));
+    let (mut values, mut bytes) = (Vec::new(), Vec::new());
+    for k in 0..dims[2] {
+        for j in 0..dims[1] {
+            values.clear();
+            row(j, k, &mut values);
+            assert_eq!(values.len(), dims[0], "a row has the length of the first axis");
+            bytes.clear();
+            bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            put(&bytes);
+        }
+    }
+    Ok(gzip.finish().expect("writing to a Vec cannot fail"))
+}
+
+fn packer(level: Compression) -> GzEncoder<Vec<u8>> {
+    GzBuilder::new().mtime(0).write(Vec::new(), level)
+}
+
+fn check(dims: [usize; 3], affine: &[[f64; 4]; 3]) -> Result<()> {
+    if let Some(n) = dims.iter().find(|&&n| i16::try_from(n).is_err()) {
+        return Err(Error::TooBig { size: format!("{n} voxels along an axis"), limit: i16::MAX.to_string() });
+    }
+    let usable = affine.iter().flatten().all(|x| x.is_finite()) && column_norms(affine).iter().all(|&n| n > 0.0);
+    if !usable {
+        return Err(Error::InvalidArgument("affine must be finite with three directions".into()));
+    }
+    Ok(())
+}
+
+/// Everything before the voxels; `datatype` is its code and its bits.
+fn header(dims: [usize; 3], affine: &[[f64; 4]; 3], datatype: [i16; 2]) -> Vec<u8> {
+    let mut file = vec![0; VOX_OFFSET];
+    let mut put = |at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, &348i32.to_le_bytes());
+    put(38, b"r");
+    let [ni, nj, nk] = dims.map(|n| n as i16);
+    for (n, size) in [3, ni, nj, nk, 1, 1, 1, 1].into_iter().enumerate() {
+        put(40 + 2 * n, &size.to_le_bytes());
+    }
+    put(70, &datatype[0].to_le_bytes());
+    put(72, &datatype[1].to_le_bytes());
+    let quaternion = quaternion(affine);
+    let qfac = quaternion.map_or(1.0, |(_, qfac)| qfac);
+    let [x, y, z] = column_norms(affine);
+    for (n, size) in [qfac, x, y, z].into_iter().enumerate() {
+        put(76 + 4 * n, &(size as f32).to_le_bytes());
+    }
+    put(108, &(VOX_OFFSET as f32).to_le_bytes());
+    put(112, &1f32.to_le_bytes());
+    put(123, &[2]);
+    put(254, &SCANNER.to_le_bytes());
+    if let Some(([b, c, d], _)) = quaternion {
+        put(252, &SCANNER.to_le_bytes());
+        let shift = affine.map(|row| row[3]);
+        for (n, value) in [b, c, d].into_iter().chain(shift).enumerate() {
+            put(256 + 4 * n, &(value as f32).to_le_bytes());
+        }
+    }
+    for (n, value) in affine.iter().flatten().enumerate() {
+        put(280 + 4 * n, &(*value as f32).to_le_bytes());
+    }
+    put(344, b"n+1\0");
+    file
 }
 
 /// b, c, d and qfac of the rotation in an affine (nifti1.h, METHOD 2); `None` when it is not a rotation.

@@ -98,6 +98,31 @@ test('kept latents', async () => {
   await finish();
 });
 
+test('views, an archive, a multiple-choice test', async () => {
+  const { page, finish } = await tests.newPackagePage();
+  assert.equal(await attempt(page, openSample), undefined);
+  const found = await attempt(page, async () => {
+    const { ranksByView } = await import('/documents/views.js');
+    const { addAndSearch } = await import('/documents/archive.js');
+    const { judge } = await import('/documents/judge.js');
+    const { session, volume } = window.sample;
+    const image = await session.encodeVolume(volume);
+    const texts = [{ id: 'a', text: 'Nodule in the left lung.', impression: 'Lung nodule.' }, { id: 'b', text: 'Pleural effusion on the right side.', impression: 'Effusion.' }];
+    const first = await addAndSearch(session, undefined, [{ id: 'v', latent: image }], texts, image);
+    const more = await addAndSearch(session, first.archive, [], [{ id: 'c', text: 'No finding.' }], image);
+    const options = texts.map(({ text }) => text);
+    return {
+      views: await ranksByView(session, image, texts), hits: [first.hits.length, more.hits.length],
+      summary: await judge(session, [0, 1].map((truth) => ({ id: String(truth), patient: 'p', image, options, truth }))),
+    };
+  });
+  assert.equal(found.error, undefined, JSON.stringify(found.error));
+  assert.deepEqual(Object.values(found.views).map((ids) => ids.toSorted()), Array(4).fill(['a', 'b']));
+  assert.deepEqual(found.hits, [2, 3]);
+  assert.deepEqual([found.summary.items, found.summary.top1.value, found.summary.meanRank.value], [2, 0.5, 1.5]);
+  await finish();
+});
+
 test('a model from a folder; offline once the wasm module is there', async () => {
   const { page, finish } = await tests.newPackagePage();
   await attempt(page, () => document.body.append(Object.assign(document.createElement('input'), { type: 'file', webkitdirectory: true })));

@@ -111,6 +111,12 @@ test('bytes', async () => {
   for (const [what, bytes] of Object.entries(found)) assert.ok(bytes <= BUDGETS[what], `${what}: ${bytes}`);
 });
 
+test("the module's constructors run once, not in every call", async () => {
+  const glue = await readFile(join(pkg, 'wasm/ctmatch.js'), 'utf8');
+  assert.doesNotMatch(glue, /command_export/);
+  assert.match(await readFile(join(pkg, 'wasm/ctmatch.d.ts'), 'utf8'), /__wasm_call_ctors/);
+});
+
 test('no foreign address and no code from text in page or package', async () => {
   for (const folder of [pkg, www]) {
     for (const name of (await readdir(folder)).filter((file) => /\.(js|html|css)$/.test(file))) {

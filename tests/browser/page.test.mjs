@@ -1,12 +1,12 @@
 // The page as a person uses it.
 
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
+import { readFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { MESSAGES, text } from '../../www/i18n.js';
 import { WINDOWS } from '../../www/viewer.js';
-import { Candidates, mostlyCjk } from '../../www/ranking.js';
+import { Candidates, mostlyCjk } from '../../www/candidates.js';
 import { gzipSync, host, newPage, out, sampleNifti, SLOW_MS, startBrowser, www } from './harness.mjs';
 
 const tests = host();
@@ -246,6 +246,10 @@ test('message table: both languages, equal placeholders, no forbidden words', ()
 test('every text the page asks for is in the table', async () => {
   const html = await readFile(new URL('../../www/index.html', import.meta.url), 'utf8');
   for (const [, key] of html.matchAll(/data-(?:text|label|placeholder)="(\w+)"/g)) assert.ok(key in MESSAGES, key);
+  for (const file of (await readdir(www)).filter((name) => name.endsWith('.js'))) {
+    const source = await readFile(join(www, file), 'utf8');
+    for (const [, key] of source.matchAll(/\btext\('(\w+)'/g)) assert.ok(key in MESSAGES, `${file}: ${key}`);
+  }
   const declared = await readFile(new URL('../../pkg/index.d.ts', import.meta.url), 'utf8');
   const union = declared.slice(declared.indexOf('type ErrorCode'), declared.indexOf('`E_'));
   for (const [, code] of union.matchAll(/'([A-Z0-9_]+)'/g)) assert.ok(code in MESSAGES, code);

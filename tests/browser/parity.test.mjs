@@ -11,7 +11,7 @@ for (const backend of ['cpu', 'webgpu']) {
     const { page, finish } = await tests.newPage({ path: '/test/blank.html' });
     const reports = await page.evaluate(async (backend) => {
       const parity = await import('/parity/parity.js');
-      await parity.default();
+      (await parity.default()).__wasm_call_ctors();
       return [JSON.parse(await parity.compare(0, backend)), JSON.parse(await parity.compare(1, backend))];
     }, backend);
     console.log(reports);

@@ -12,6 +12,7 @@ mod command;
 mod edits;
 mod evaluate;
 mod evaluation;
+mod explain;
 #[path = "../fuzz/bodies.rs"]
 mod fuzz_bodies;
 mod gpu;

@@ -1,5 +1,6 @@
 //! The store of latents: what is put in comes back, models are not mixed, damaged files are refused; search in it, and its speed.
 
+use crate::command::ctmatch;
 use crate::npy;
 use ctmatch::rank::Latent;
 use ctmatch::rank::cosine;
@@ -14,6 +15,9 @@ use ctmatch::rank::store::Kind;
 use ctmatch::rank::store::ModelIdentity;
 use ctmatch::rank::store::Precision;
 use ctmatch::rank::store::Store;
+use parquet::file::reader::FileReader;
+use parquet::file::reader::SerializedFileReader;
+use parquet::record::RowAccessor;
 use std::time::Instant;
 
 fn model(space: &str, variant: &str) -> ModelIdentity {
@@ -166,6 +170,47 @@ fn damaged_stores_are_refused() {
     for cut in [0, 7, 8, header, bytes.len() - 1] {
         assert_eq!(Store::from_bytes(&bytes[..cut]).unwrap_err().code(), "CHECKPOINT", "{cut}");
     }
+}
+
+/// Two joined stores as Parquet: the rows are the entries, volumes first, with the latents as the store reads them.
+#[test]
+fn stores_are_exported_as_parquet() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let latents = latents(5, 7, 6);
+    let mut joined = Store::new(model("s", "q8"), Precision::Int8);
+    for (name, half) in [("a", &latents[..2]), ("b", &latents[2..])] {
+        let mut store = Store::new(model("s", "q8"), Precision::Int8);
+        for (i, latent) in half.iter().enumerate() {
+            store.add_volume(entry(&format!("{name}-{i}-肺")), latent).unwrap();
+            store.add_report(entry(&format!("{name}-{i}")), latent, "findings").unwrap();
+        }
+        std::fs::write(path(name), store.to_bytes().unwrap()).unwrap();
+        joined.merge(&store).unwrap();
+    }
+    let out = path("latents.parquet");
+    let done = ctmatch(&["export", "--store", &path("a"), "--store", &path("b"), "--out", &out]);
+    assert!(done.status.success(), "{done:?}");
+
+    let file = SerializedFileReader::new(std::fs::File::open(&out).unwrap()).unwrap();
+    let metadata = file.metadata().file_metadata().key_value_metadata().unwrap();
+    let value = |key: &str| metadata.iter().find(|pair| pair.key == key).and_then(|pair| pair.value.clone()).unwrap();
+    assert_eq!(value("view"), "findings");
+    assert_eq!(serde_json::from_str::<ModelIdentity>(&value("model")).unwrap(), *joined.model());
+    let mut rows = file.get_row_iter(None).unwrap();
+    for (kind, name) in [(Kind::Volume, "volume"), (Kind::Report, "report")] {
+        for (entry, latent) in joined.entries(kind).iter().zip(joined.latents(kind)) {
+            let row = rows.next().unwrap().unwrap();
+            let texts = [0, 1, 2].map(|column| row.get_string(column).unwrap().as_str());
+            assert_eq!(texts, [name, &entry.id, &entry.sha256]);
+            let values = row.get_list(3).unwrap().elements().iter().map(|value| match value {
+                parquet::record::Field::Float(value) => *value,
+                other => panic!("{other}"),
+            });
+            assert_eq!(values.collect::<Vec<_>>(), latent.as_slice());
+        }
+    }
+    assert!(rows.next().is_none());
 }
 
 // ── search ──

@@ -1,6 +1,7 @@
-//! `ctmatch evaluate`: multiple choice, retrieval and zero-shot metrics of a model, with intervals over patients.
+//! `ctmatch evaluate`: multiple choice, retrieval, zero-shot and pointing metrics of a model, with intervals over patients.
 
 mod choice;
+mod pointing;
 mod retrieval;
 mod tables;
 mod zero_shot;
@@ -32,7 +33,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
-#[command(group(clap::ArgGroup::new("task").required(true).multiple(true).args(["items", "retrieval", "zero_shot"])))]
+#[command(group(clap::ArgGroup::new("task").required(true).multiple(true).args(["items", "retrieval", "zero_shot", "pointing"])))]
 pub(crate) struct Arguments {
     /// Model folder; not needed for --retrieval with a store of volumes and reports
     #[arg(long, value_name = "DIR")]
@@ -49,8 +50,14 @@ pub(crate) struct Arguments {
     /// Zero-shot: "X is present." against "X is not present." for the 18 findings; needs --labels
     #[arg(long, requires_all = ["labels", "model"])]
     zero_shot: bool,
+    /// Pointing game: folder of volumes with masks of their findings, as `phantom --masks` writes them
+    #[arg(long, value_name = "DIR", requires = "model")]
+    pointing: Option<PathBuf>,
+    /// Also point by hiding every cube in turn: one encode per cube and volume
+    #[arg(long, requires = "pointing")]
+    occlusion: bool,
     /// Store with the volumes; several are joined
-    #[arg(long, value_name = "FILE", required_unless_present = "volumes")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["volumes", "pointing"])]
     store: Vec<PathBuf>,
     /// Folder of volumes, encoded now
     #[arg(long, value_name = "DIR", conflicts_with = "store", requires = "model")]
@@ -156,6 +163,9 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
     if arguments.zero_shot {
         merge(&mut result, zero_shot::evaluate(&run)?);
     }
+    if let Some(folder) = &arguments.pointing {
+        merge(&mut result, pointing::evaluate(&run, folder)?);
+    }
     if let Some(folder) = &arguments.out {
         files::write(&folder.join("evaluation.json"), serde_json::to_string_pretty(&result)?.as_bytes())?;
     }
@@ -188,7 +198,7 @@ fn latents(
             model::warn_untrained(store.model().untrained);
             store
         }
-        (None, Some(session)) => Store::new(model::identity(session), Precision::F16),
+        (None, Some(session)) => Store::new(session.identity(), Precision::F16),
         (None, None) => bail!("give --store or --model"),
     };
     if let (Some(folder), Some(session)) = (&arguments.volumes, session) {
@@ -210,7 +220,8 @@ fn latents(
         texts::warn(&plain, &[], &encoded, session);
         store::add_texts(&mut store, &new, &encoded, arguments.view)?;
     }
-    if store.entries(Kind::Volume).is_empty() {
+    let needed = items.is_some() || arguments.retrieval || arguments.zero_shot;
+    if needed && store.entries(Kind::Volume).is_empty() {
         return Err(Error::Store("there is no volume to evaluate".into()).into());
     }
     Ok((store, tally))

@@ -16,8 +16,31 @@ pub(super) fn print(result: &Value, license: &str) -> Result<()> {
     if result["zeroShot"].is_object() {
         zero_shot(&result["zeroShot"], &mut lines);
     }
+    if result["pointing"].is_object() {
+        pointing(&result["pointing"], &mut lines);
+    }
     lines.push(format!("Intervals: 95 %, bootstrap over patients. {NOTICE} Model weights: {license}."));
     output::line(lines.join("\n"))
+}
+
+fn pointing(of: &Value, lines: &mut Vec<String>) {
+    let methods: Vec<&str> = rows(&of["methods"]).map(text).collect();
+    for k in ["1", "3"] {
+        let heads: String = methods.iter().map(|method| format!(" {method:<22}")).collect();
+        lines.push(format!("pointing: one of the {k} highest cubes holds the finding"));
+        lines.push(
+            format!("  {:<36} {:>7} {:>7} {:<22}{heads}", "", "volumes", "chance", "same place (1 cube)")
+                .trim_end()
+                .to_owned(),
+        );
+        for row in rows(&of["findings"]) {
+            let hits: String =
+                methods.iter().map(|method| format!(" {:<22}", shown(&row["hit"][*method][k]))).collect();
+            let (chance, same) = (shown(&row["chance"][k]), shown(&row["samePlace"]));
+            let line = format!("  {:<36} {:>7} {chance:>7} {same:<22}{hits}", text(&row["finding"]), row["volumes"]);
+            lines.push(line.trim_end().to_owned());
+        }
+    }
 }
 
 /// A number or an estimate with its interval.

@@ -11,6 +11,7 @@ use ctmatch::rank::cosine;
 use ctmatch::rank::items::patient_of;
 use ctmatch::rank::labelled::label_metrics;
 use ctmatch::rank::store::Kind;
+use ctmatch::session::TextEncoding;
 use ctmatch::text::keywords::LABELS;
 use serde_json::Value;
 use serde_json::json;
@@ -37,7 +38,7 @@ pub(super) fn evaluate(run: &Run<'_>) -> Result<Value> {
     for &at in &labelled {
         let image = &run.store.latents(Kind::Volume)[at];
         // The softmax over two is the logistic function of the difference.
-        let score = |[present, absent]: &[texts::Encoded; 2]| -> Result<f64> {
+        let score = |[present, absent]: &[TextEncoding; 2]| -> Result<f64> {
             let difference = cosine(image, &present.latent)? - cosine(image, &absent.latent)?;
             Ok(1.0 / (1.0 + (-factor * difference).exp()))
         };

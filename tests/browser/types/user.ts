@@ -1,6 +1,6 @@
 // A program against the public declarations: compiled, never run.
 
-import { exportLatents, importLatents, open, probe, CtmatchError, type ImageLatent, type Progress, type ReportSet, type Session } from 'ctmatch';
+import { exportLatents, importLatents, open, probe, CtmatchError, type ImageLatent, type Progress, type ReportSet, type Session, type Store } from 'ctmatch';
 import { open as openHere, probe as probeHere } from 'ctmatch/core';
 
 const onProgress = (p: Progress): number => ('loadedBytes' in p ? p.loadedBytes : 'done' in p ? p.done / p.total : p.fraction);
@@ -34,6 +34,15 @@ export async function example(file: File, signal: AbortSignal): Promise<string> 
   const scores: number[] = [...rows, ...answers, ...(classes ?? [])].map(({ score }) => score);
   const again = await session.zeroShot(image, { prompts: [{ present: '{} is visible.', absent: 'no {}.' }], signal });
   console.log(scores, again.provenance.warnings, session.info.model?.capabilities.zeroShot);
+  const byKeywords: ReportSet = await session.encodeReports([{ text: '', findings: 'a', impression: 'b' }], { view: 'keywords', meta: 'Age: 67', signal });
+  const store: Store = await session.openStore(new Blob([]), { precision: 'int8', signal });
+  await store.add({ volumes: new Set([{ id: 'a', latent: image }]), reports: byKeywords });
+  const hits: readonly string[] = (await store.search(image, { find: 'reports', hubness: 'csls', topK: 3 })).map(({ id }) => id);
+  // @ts-expect-error what to find must be said
+  await store.search(image, {});
+  const { summary: judged } = await session.evaluate([{ id: '1', patient: 'p', truth: 0, scores: [1, 0] }], { rounds: 100 });
+  console.log(hits, (await store.save()).size, store.volumes[0]?.sha256, judged.top1.low ?? judged.top1.value);
+  store.close();
   const best = ranking.rows[0]?.cosine ?? 0;
   try {
     await session.loadModel({ files: new Map([['manifest.json', new Blob([])]]) });

@@ -1,0 +1,180 @@
+// Zero-shot scores, multiple choice and retrieval on the page.
+
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { outcomeOf, parseItems, shuffled, totals, volumeName, wilson } from '../../www/choice.js';
+import { MESSAGES, text } from '../../www/i18n.js';
+import { gzipSync, host, out, sampleNifti, SLOW_MS, www } from './harness.mjs';
+
+const tests = host({ gpu: false });
+const manifest = JSON.parse(await readFile(join(www, 'model/manifest.json'), 'utf8'));
+
+const idle = (page) => page.waitForFunction(() => document.querySelector('#cancel').hidden, undefined, { timeout: SLOW_MS });
+const openSample = async (options) => {
+  const made = await tests.newAppPage(options);
+  const { page } = made;
+  await page.click('#use-sample');
+  await page.waitForSelector('#reports li');
+  await idle(page);
+  await page.check('input[name="backend"][value="cpu"]');
+  return made;
+};
+
+test('zero-shot: 18 findings in the published order, and a question', { timeout: SLOW_MS }, async () => {
+  const { page, finish } = await openSample();
+  await page.click('#zero-shot > summary');
+  await page.click('#zero-shot-run');
+  await page.waitForSelector('#zero-shot-rows tr', { timeout: SLOW_MS });
+  assert.deepEqual(await page.locator('#zero-shot-rows th').allTextContents(), manifest.recipes.zeroShot.labels);
+  const scores = (await page.locator('#zero-shot-rows td:last-child').allTextContents()).map(parseFloat);
+  for (const score of scores) assert.ok(score > 0 && score < 100, String(score));
+  await page.selectOption('#zero-shot-order', 'score');
+  assert.deepEqual((await page.locator('#zero-shot-rows td:last-child').allTextContents()).map(parseFloat), scores.toSorted((a, b) => b - a));
+
+  await page.fill('#question', 'Is there a lung nodule?');
+  await page.click('#ask');
+  await page.waitForSelector('#answer-rows tr');
+  await idle(page);
+  await page.fill('#question', 'Is there a rib fracture?');
+  await page.click('#ask');
+  await page.waitForFunction(() => document.querySelectorAll('#answer-rows tr').length === 2);
+  assert.deepEqual(await page.locator('#answer-rows th').allTextContents(), ['Is there a lung nodule? (Lung nodule)', 'Is there a rib fracture?']);
+  assert.equal(await page.inputValue('#question'), '');
+  await idle(page);
+  await page.fill('#question', 'what?');
+  await page.click('#ask');
+  await page.waitForSelector('#error:not([hidden])');
+  assert.equal(await page.locator('#answer-rows tr').count(), 2, 'the answers stay');
+  await page.click('#lang-zh');
+  assert.equal(await page.locator('#answer-rows th').first().textContent(), 'Is there a lung nodule? (肺结节)');
+  await page.screenshot({ path: join(out, 'zero-shot-zh.png'), fullPage: true });
+  await finish();
+});
+
+test('zero-shot labels have a Chinese name', () => {
+  for (const label of manifest.recipes.zeroShot.labels) {
+    assert.equal(MESSAGES[`finding_${label}`][0], label);
+    assert.match(MESSAGES[`finding_${label}`][1], /^\p{Script=Han}/u);
+  }
+});
+
+test('multiple choice of the list: hidden until revealed, then the totals; the record has no text', { timeout: SLOW_MS }, async () => {
+  const { page, finish } = await openSample();
+  await page.click('#quiz > summary');
+  assert.equal(await page.inputValue('#quiz-answer'), 'A', 'the answer of the sample');
+  await page.fill('#quiz-seed', '7');
+  await page.click('#quiz-list');
+  await page.waitForSelector('#quiz-options li');
+  const options = await page.locator('#quiz-options li').allTextContents();
+  assert.equal(options.length, 4);
+  assert.ok(!/cosine|true report/.test(options.join()), options.join());
+  const truth = options.findIndex((line) => line.includes('22 mm'));
+  await page.locator('#quiz-options input').nth(truth).check();
+  await page.click('#quiz-reveal');
+  await page.waitForSelector('#quiz-totals:not([hidden])', { timeout: SLOW_MS });
+  const revealed = await page.locator('#quiz-options li').allTextContents();
+  assert.ok(revealed[truth].includes(MESSAGES.quiz_true[0]) && revealed[truth].includes(MESSAGES.quiz_yours[0]), revealed[truth]);
+  assert.match(await page.textContent('#quiz-figures'), /You correct1\/1/);
+  assert.match(await page.textContent('#quiz-figures'), /by chance25\.0%/);
+  await page.locator('#quiz').screenshot({ path: join(out, 'quiz-en.png') });
+
+  // The scores are those of the list: the order of the options changes nothing.
+  const cosines = revealed.map((line) => line.match(/cosine (-?[\d.]+)/)[1]).sort();
+  await page.click('#rank');
+  await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });
+  assert.deepEqual((await page.locator('#result-rows .cosine').allTextContents()).sort(), cosines);
+
+  const [download] = await Promise.all([page.waitForEvent('download'), page.click('#quiz-save')]);
+  const saved = await readFile(await download.path(), 'utf8');
+  const record = JSON.parse(saved);
+  assert.equal(record.seed, 7);
+  assert.deepEqual(record.items[0].order, shuffled(4, 7, 0));
+  assert.equal(record.items[0].reader, true);
+  assert.ok(record.notice.zh && !saved.includes('nodule'));
+  await finish();
+});
+
+test('two volumes: items by volume, and each report with each volume', { timeout: 2 * SLOW_MS }, async () => {
+  const { page, finish } = await openSample();
+  const nifti = await sampleNifti();
+  for (let at = 352 + 2 * 224 * 192 * 12; at < 352 + 2 * 224 * 192 * 16; at += 2) nifti.writeInt16LE(40, at); // another volume
+  await page.setInputFiles('#file', { name: 'case_b.nii.gz', mimeType: 'application/octet-stream', buffer: gzipSync(nifti) });
+  await page.waitForFunction(() => document.querySelectorAll('#volumes li').length === 2);
+  await idle(page);
+  await page.click('#retrieval > summary');
+  assert.ok(!(await page.content()).includes('case_b'), 'file names are not shown');
+  await page.click('#compare-all');
+  await page.waitForSelector('#matrix-rows tr', { timeout: SLOW_MS });
+  await idle(page);
+  assert.equal(await page.locator('#matrix-rows tr').count(), 4);
+  assert.equal(await page.locator('#matrix-rows td').count(), 8);
+  const marks = (key) => page.locator('#matrix-rows .tie').filter({ hasText: new RegExp(`^${MESSAGES[key][0]}$`) }).count();
+  assert.equal(await marks('best_report'), 2, 'one for each volume');
+  assert.equal(await marks('best_volume'), 4, 'one for each report');
+  await page.locator('#retrieval').screenshot({ path: join(out, 'retrieval-en.png') });
+
+  const option = (line, label, kind) => ({ text: line, label, kind });
+  const items = [
+    { id: 'one', image: 'folder/case_b.nii.gz', options: [option('Clear lungs.', 1, 'true'), option('Emphysema.', 0, 'random')] },
+    { id: 'two', image: 'elsewhere', options: [option('Clear lungs.', 0, 'negation'), option('Emphysema.', 1, 'true')] },
+  ];
+  await page.setInputFiles('#quiz-file', { name: 'i.jsonl', mimeType: 'text/plain', buffer: Buffer.from(items.map((item) => JSON.stringify(item)).join('\n')) });
+  await page.waitForFunction(() => document.querySelectorAll('#quiz-options li').length === 2);
+  await idle(page);
+  await page.click('#volumes [data-volume="1"]');
+  await page.waitForSelector('#volumes [data-volume="2"]');
+  await idle(page);
+  await page.click('#quiz > summary');
+  await page.click('#quiz-reveal');
+  await page.waitForSelector('#quiz-totals:not([hidden])', { timeout: SLOW_MS });
+  assert.equal(await page.locator('#strip dd').first().textContent(), '2', 'the volume of the item is shown');
+  assert.match(await page.textContent('#quiz-kinds'), /random/);
+  await idle(page);
+  await page.click('#quiz-after');
+  assert.equal(await page.textContent('#quiz-volume'), MESSAGES.quiz_no_volume[0]);
+  assert.ok(await page.isDisabled('#quiz-reveal'));
+  await finish();
+});
+
+test('items: what is read and what is refused', () => {
+  const option = (label, more) => ({ text: `t${label}`, label, ...more });
+  const [item] = parseItems(JSON.stringify([{ image_path: 'x/train_1_a_1.nii.gz', options: [option(0, { kind: 'd3', edits: [1] }), option('1')] }]));
+  assert.deepEqual(item, {
+    id: '1', image: 'train_1_a_1',
+    options: [{ report: { text: 't0' }, isTrue: false, kind: 'd3' }, { report: { text: 't1' }, isTrue: true, kind: 'true' }],
+  });
+  for (const bad of ['', '{', '[]', '[{"options":[]}]', JSON.stringify([{ image: 'a', options: [option(1)] }]), JSON.stringify([{ image: 'a', options: [option(0), option(0)] }])]) {
+    assert.throws(() => parseItems(bad), { code: 'TEXT_INPUT' }, bad);
+  }
+  assert.equal(volumeName('C:\\a\\b.nii'), 'b');
+});
+
+test('order by seed, outcomes and totals', () => {
+  assert.deepEqual(shuffled(16, 3, 2).toSorted((a, b) => a - b), Array.from({ length: 16 }, (_, i) => i));
+  assert.deepEqual(shuffled(16, 3, 2), shuffled(16, 3, 2));
+  assert.notDeepEqual(shuffled(16, 3, 2), shuffled(16, 4, 2));
+  assert.notDeepEqual(shuffled(16, 3, 2), shuffled(16, 3, 3));
+  // Over seeds each place is as likely as another: 4 options, 4000 seeds, five standard deviations.
+  const first = [0, 0, 0, 0];
+  for (let seed = 0; seed < 4000; seed++) first[shuffled(4, seed, 0)[0]] += 1;
+  for (const n of first) assert.ok(Math.abs(n - 1000) < 5 * Math.sqrt(4000 * 0.25 * 0.75), first.join());
+
+  const row = (index, cosine, rank, tieGroup) => ({ index, cosine, rank, tieGroup });
+  const clear = [row(2, 0.5, 1, 0), row(0, 0.25, 2, 1), row(1, 0, 3, 2)];
+  assert.deepEqual(outcomeOf(clear, 2, 'random'), { options: 3, correct: true, tied: 1, margin: 0.25, kind: 'random' });
+  assert.deepEqual(outcomeOf(clear, 0, 'random'), { options: 3, correct: false, tied: 0, margin: -0.25, kind: 'random' });
+  const tied = [row(2, 0.5, 1, 0), row(0, 0.5, 1, 0), row(1, 0, 3, 2)];
+  assert.deepEqual(outcomeOf(tied, 0, 'size'), { options: 3, correct: false, tied: 2, margin: 0, kind: 'size' });
+
+  // Wilson 1927, worked out by hand.
+  const near = (found, expected) => found.forEach((value, i) => assert.ok(Math.abs(value - expected[i]) < 5e-4, found.join()));
+  near(wilson(8, 10), [0.4902, 0.9433]);
+  near(wilson(0, 4), [0, 0.4899]);
+  const t = totals([
+    { ...outcomeOf(clear, 2, 'random'), reader: true }, { ...outcomeOf(tied, 0, 'size'), reader: false }, outcomeOf(clear, 0, 'random'),
+  ]);
+  assert.deepEqual([t.hits, t.n, t.withTies, t.reader, t.kinds], [1, 3, 0.5, { hits: 1, n: 2 }, [{ kind: 'random', hits: 1, n: 2 }, { kind: 'size', hits: 0, n: 1 }]]);
+  assert.ok(Math.abs(t.chance - 1 / 3) < 1e-12);
+});

@@ -1,0 +1,227 @@
+// The candidate reports and the ranking on the page: every way in, editing, long lists, two side by side.
+
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { MESSAGES, text } from '../../www/i18n.js';
+import { Candidates } from '../../www/candidates.js';
+import { differences } from '../../www/differences.js';
+import { delimiterOf, firstRecords, guess, headerFor } from '../../www/table.js';
+import { host, out, SLOW_MS } from './harness.mjs';
+
+const tests = host({ gpu: false });
+
+const ready = (page) => page.waitForFunction(() => !document.querySelector('#choose-reports').disabled);
+const give = (page, name, content) => page.setInputFiles('#reports-file', { name, mimeType: 'text/plain', buffer: Buffer.from(content) });
+/** `[id, text]` of the candidates on this page of the list. */
+const listed = (page) => page.evaluate(() =>
+  [...document.querySelectorAll('#reports > li')].map((item) => [item.querySelector('strong').textContent, item.querySelector('.body').textContent]));
+
+const rankOnCpu = async (page) => {
+  await page.check('input[name="backend"][value="cpu"]');
+  await page.click('#rank');
+  await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });
+};
+
+test('every format and its quirks, by file', async () => {
+  const { page, finish } = await tests.newAppPage();
+  const two = [['1', 'Clear lungs.'], ['2', 'Left effusion.\nSmall.']];
+  const named = [['a', 'Clear lungs.'], ['b', 'Left effusion.\nSmall.']];
+  const cases = [
+    ['x.txt', 'Clear lungs.\r\n\r\nLeft effusion.\r\nSmall.', two],
+    ['x.txt', 'Clear lungs.\n---\nLeft effusion.\nSmall.\n---\n', two],
+    ['x.json', '\ufeff["Clear lungs.", "Left effusion.\\nSmall."]', two],
+    ['x.jsonl', '{"id":"a","findings":"Clear lungs.","impression":"Not given."}\n{"id":"b","text":"Left effusion.\\nSmall."}\n', named],
+    ['x.csv', 'id,findings,impression\r\na,Clear lungs.,\r\nb,"Left effusion.\nSmall.",Not given.\r\n', named],
+    ['x.csv', '\ufeffVolumeName;Findings_EN;Impressions_EN\r\na;Clear lungs.;\r\nb;"Left effusion.\nSmall.";\r\n', named],
+    ['x.tsv', 'id\ttext\na\tClear lungs.\nb\t"Left effusion.\nSmall."\n', named],
+  ];
+  for (const [name, content, expected] of cases) {
+    await give(page, name, content);
+    if (/sv$/.test(name)) await page.click('#columns-use');
+    await page.waitForSelector('#reports li');
+    await ready(page);
+    assert.deepEqual(await listed(page), expected, JSON.stringify(content));
+    assert.ok(await page.isHidden('#error'));
+    await page.click('#clear-reports');
+    await page.waitForSelector('#reports li', { state: 'detached' });
+  }
+  await give(page, 'x.json', '{"id": ');
+  await page.waitForSelector('#error:not([hidden])');
+  assert.equal(await page.textContent('#error-code'), 'TEXT_INPUT');
+  await finish();
+});
+
+test('a table with unknown columns: the person says which they are', async () => {
+  const { page, finish } = await tests.newAppPage();
+  const table = 'Befund;Nr;Beurteilung\r\n"Clear; lungs.";7;Normal.\r\nLeft effusion.;8;\r\n';
+  await give(page, 'x.csv', table);
+  await page.waitForSelector('#columns[open]');
+  assert.equal(await page.textContent('#columns-note'), MESSAGES.columns_needed[0]);
+  assert.ok(await page.isDisabled('#columns-use'));
+  const selects = page.locator('#columns select');
+  await selects.nth(0).selectOption('findings');
+  await selects.nth(1).selectOption('id');
+  await selects.nth(2).selectOption('findings');
+  assert.equal(await selects.nth(0).inputValue(), '', 'a role has one column');
+  await selects.nth(2).selectOption('impression');
+  await selects.nth(0).selectOption('findings');
+  assert.match(await page.textContent('#columns tbody'), /Clear; lungs\./);
+  await page.screenshot({ path: join(out, 'columns-en.png') });
+  await page.click('#columns-use');
+  await page.waitForSelector('#reports li');
+  assert.deepEqual(await listed(page), [['7', 'Clear; lungs.Normal.'], ['8', 'Left effusion.']]);
+
+  // Only the impression: what the columns are is the choice of the text.
+  await ready(page);
+  await page.click('#clear-reports');
+  await give(page, 'x.csv', 'VolumeName,Findings_EN,Impressions_EN\na,Clear lungs.,Normal.\n');
+  await page.waitForSelector('#columns[open]');
+  assert.equal(await page.textContent('#columns-note'), MESSAGES.columns_ct_rate[0]);
+  await selects.nth(1).selectOption('');
+  await page.click('#columns-use');
+  await page.waitForSelector('#reports li');
+  assert.deepEqual(await listed(page), [['a', 'Normal.']]);
+
+  // Closing it adds nothing.
+  await ready(page);
+  await give(page, 'x.csv', table);
+  await page.waitForSelector('#columns[open]');
+  await page.keyboard.press('Escape');
+  await ready(page);
+  assert.equal((await listed(page)).length, 1);
+  await finish();
+});
+
+test('dropped and pasted; edited, and refused when equal to another', async () => {
+  const { page, finish } = await tests.newAppPage();
+  await page.evaluate(() => {
+    const transfer = new DataTransfer();
+    transfer.items.add(new File(['Clear lungs.\n\nLeft effusion.'], 'x.txt'));
+    document.querySelector('#reports').dispatchEvent(new DragEvent('drop', { dataTransfer: transfer, bubbles: true, cancelable: true }));
+  });
+  await page.waitForSelector('#reports li');
+  await ready(page);
+  await page.fill('#paste', '[{"id":"p","text":"Emphysema."},{"text":"Clear lungs."}]');
+  await page.click('#add-pasted');
+  await page.waitForFunction(() => document.querySelectorAll('#reports > li').length === 3);
+  assert.equal(await page.textContent('#report-notes'), `3 reports · ${text('duplicates', { n: 1 })}`);
+
+  await ready(page);
+  await page.click('#reports > li:nth-child(3) .tools button');
+  await page.fill('#edit-text', 'Clear lungs.');
+  await page.click('#edit-form .primary');
+  assert.equal(await page.textContent('#edit-problem'), MESSAGES.edit_equal[0]);
+  await page.fill('#edit-text', 'Emphysema. Seen by Dr. Miller.');
+  await page.fill('#edit-id', 'q');
+  await page.click('#edit-form .primary');
+  await page.waitForSelector('#edit', { state: 'hidden' });
+  await page.waitForSelector('#reports .hints');
+  assert.deepEqual((await listed(page))[2], ['q', 'Emphysema. Seen by Dr. Miller.']);
+  await page.click('#reports > li:nth-child(1) .tools button:last-child');
+  assert.equal((await listed(page)).length, 2);
+  await finish();
+});
+
+test('5,000 reports: the page stays quick, and one of them is found', async () => {
+  const { page, finish } = await tests.newAppPage();
+  await page.evaluate(() => {
+    window.longest = 0;
+    new PerformanceObserver((list) => { for (const { duration } of list.getEntries()) window.longest = Math.max(window.longest, duration); }).observe({ type: 'longtask' });
+  });
+  const lines = Array.from({ length: 5001 }, (_, i) => JSON.stringify({ id: `r${i}`, text: `Nodule of ${i} mm in the right upper lobe.` }));
+  await give(page, 'x.jsonl', lines.join('\n'));
+  await page.waitForSelector('#error:not([hidden])'); // the package's limit for one file
+  assert.equal(await page.textContent('#error-code'), 'TEXT_INPUT');
+  await ready(page);
+  await page.evaluate(async (reports) => {
+    const { candidates } = await import('/candidates.js');
+    const { changed } = await import('/app.js');
+    candidates.add(reports.map((line) => JSON.parse(line)));
+    changed('candidates');
+  }, lines);
+  assert.equal(await page.locator('#reports > li').count(), 50);
+  assert.equal(await page.textContent('#report-notes'), `5,000 reports · ${text('too_many', { limit: 5000, n: 1 })}`);
+  await page.click('#report-pages [data-turn="1"]');
+  assert.match(await page.textContent('#report-pages'), /51 to 100 of 5,000/);
+  assert.equal(await page.evaluate(() => document.activeElement.dataset.turn), '1', 'the focus stays on the button');
+  await page.fill('#report-filter', 'r4711');
+  assert.deepEqual((await listed(page)).map(([id]) => id), ['r4711']);
+  const longest = await page.evaluate(() => window.longest);
+  assert.ok(longest < 1000, `${longest} ms`);
+  await finish();
+});
+
+test('a text that is cut is marked on its row, in the list and in the result', { timeout: SLOW_MS }, async () => {
+  const { page, finish } = await tests.newAppPage();
+  await page.click('#use-sample');
+  await page.waitForSelector('#reports li');
+  await ready(page);
+  await page.click('#clear-reports');
+  await page.fill('#paste', `${'Small left pleural effusion. '.repeat(130)}\n\nClear lungs.`);
+  await page.click('#add-pasted');
+  await page.waitForSelector('#reports li');
+  await ready(page);
+  await rankOnCpu(page);
+  assert.match(await page.textContent('#reports'), /cut at 512 tokens/);
+  assert.ok((await page.textContent('#report-notes')).includes(text('truncated_count', { n: 1, limit: 512 })));
+  assert.equal(await page.locator('#result-rows .tie').filter({ hasText: MESSAGES.truncated_short[0] }).count(), 1);
+  await finish();
+});
+
+test('two candidates side by side: the words that differ are marked', { timeout: SLOW_MS }, async () => {
+  const { page, finish } = await tests.newAppPage();
+  await page.click('#use-sample');
+  await page.waitForSelector('#reports li');
+  await ready(page);
+  await page.click('#clear-reports');
+  await page.fill('#paste', 'Small left pleural effusion. Clear lungs.\n\nSmall right pleural effusion. Clear lungs.\n\nEmphysema.');
+  await page.click('#add-pasted');
+  await page.waitForSelector('#reports li');
+  await rankOnCpu(page);
+  const ids = await page.locator('#result-rows strong').allTextContents();
+  for (const id of ['1', '2']) await page.click(`#result-rows tr:nth-child(${ids.indexOf(id) + 1}) [data-compare]`);
+  await page.waitForSelector('#comparison:not([hidden])');
+  assert.deepEqual((await page.locator('#comparison mark').allTextContents()).sort(), ['left', 'right']);
+  await page.locator('#comparison').screenshot({ path: join(out, 'comparison-en.png') });
+  await page.click('#comparison-close');
+  assert.ok(await page.isHidden('#comparison'));
+  assert.equal(await page.locator('[data-compare][aria-pressed="true"]').count(), 1);
+  await finish();
+});
+
+test('head of a table: records, delimiter, columns', () => {
+  const records = (...given) => firstRecords(...given).map(({ cells }) => cells);
+  assert.deepEqual(records('a,b\r\n"x, ""y""\nz",\r\n', ',', 9), [['a', 'b'], ['x, "y"\nz', '']]);
+  assert.deepEqual(records('\n\na;b\n1;2', ';', 9), [['a', 'b'], ['1', '2']]);
+  assert.deepEqual(records('a,b\n1,"cut off', ',', 9, true), [['a', 'b']]);
+  assert.equal(firstRecords('a,b\r\n1,2', ',', 1)[0].end, 3);
+  assert.deepEqual(['a,b', 'a;b;c', 'a\tb', 'a'].map(delimiterOf), [',', ';', '\t', ',']);
+  assert.deepEqual(guess(['VolumeName', 'Findings_EN', 'x', 'Impressions_EN']), { roles: ['id', 'findings', '', 'impression'], ctRate: true });
+  assert.deepEqual(guess(['text', 'Text']), { roles: ['text', ''], ctRate: false });
+  assert.equal(headerFor(['id', '', 'text'], ';'), 'id;column 2;text');
+});
+
+test('differing words', () => {
+  const marked = (a, b) => differences(a, b).map((runs) => runs.filter(({ same }) => !same).map((run) => run.text));
+  assert.deepEqual(marked('A small nodule.', 'A large nodule.'), [['small'], ['large']]);
+  assert.deepEqual(marked('same', 'same'), [[], []]);
+  assert.deepEqual(marked('右肺结节', '左肺结节'), [['右'], ['左']]);
+  assert.deepEqual(marked('', 'new'), [[], ['new']]);
+  for (const pair of [['a b c d', 'b x d'], ['one, two', 'two one']]) {
+    assert.deepEqual(differences(...pair).map((runs) => runs.map((run) => run.text).join('')), pair);
+  }
+});
+
+test('editing the list', () => {
+  const list = new Candidates();
+  list.add([{ id: 'a', text: 'one' }, { id: 'b', text: 'two', label: 'x' }]);
+  Object.assign(list.rows[1], { tokens: 3, hints: [] });
+  assert.equal(list.edit('b', { id: 'b', text: 'one' }), 'edit_equal');
+  assert.equal(list.edit('b', { id: 'a', text: 'two' }), 'edit_id_taken');
+  assert.equal(list.edit('b', { id: 'b', text: ' ' }), 'edit_empty');
+  assert.equal(list.edit('b', { id: 'c', text: 'two' }), undefined);
+  assert.deepEqual(list.rows[1], { id: 'c', text: 'two', label: 'x', tokens: 3, hints: [] });
+  assert.equal(list.edit('c', { id: 'c', text: 'three' }), undefined);
+  assert.deepEqual(list.rows[1], { id: 'c', text: 'three', label: 'x' });
+});

@@ -1,0 +1,255 @@
+// The three planes: geometry, values, tools, what the model sees, and what a view costs.
+
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { MESSAGES } from '../../www/i18n.js';
+import { slabProfile } from '../../www/overlay.js';
+import { host, out, sampleNifti, SLOW_MS } from './harness.mjs';
+
+const tests = host({ gpu: false });
+
+const idle = (page) => page.waitForFunction(() => document.querySelector('#cancel').hidden, undefined, { timeout: SLOW_MS });
+const openSample = async () => {
+  const made = await tests.newAppPage();
+  await made.page.click('#use-sample');
+  await made.page.waitForSelector('#reports li');
+  await idle(made.page);
+  return made;
+};
+const openFile = async (page, nifti) => {
+  await page.setInputFiles('#file', { name: 'x.nii', mimeType: 'application/octet-stream', buffer: nifti });
+  await page.waitForSelector('#volume:not([hidden])');
+  await idle(page);
+};
+
+/** A volume of LPS order with HU -1000 + 10x + 100y + 300z, as the loader's samples have. */
+async function ramp([nx, ny, nz]) {
+  const header = Buffer.from((await sampleNifti()).subarray(0, 352));
+  [3, nx, ny, nz, 1, 1, 1, 1].forEach((n, i) => header.writeInt16LE(n, 40 + 2 * i));
+  const voxels = Buffer.alloc(2 * nx * ny * nz);
+  for (let z = 0, at = 0; z < nz; z++) for (let y = 0; y < ny; y++) for (let x = 0; x < nx; x++, at += 2) voxels.writeInt16LE(-1000 + 10 * x + 100 * y + 300 * z, at);
+  return Buffer.concat([header, voxels]);
+}
+
+test('the HU under the pointer and at the cross-hair, in all planes, zoomed too', async () => {
+  const { page, finish } = await tests.newAppPage();
+  const dims = [24, 22, 20];
+  await openFile(page, await ramp(dims));
+  const seen = await page.evaluate(async ({ dims }) => {
+    const { viewer } = await import('/volume.js');
+    const found = [];
+    for (const view of viewer.views) {
+      for (const zoom of [1, 3]) {
+        view.fit();
+        view.zoom(zoom);
+        for (let i = 0; i < 40; i++) {
+          const frame = view.view.getBoundingClientRect();
+          const at = { clientX: frame.left + frame.width * ((i * 0.37 + 0.01) % 1), clientY: frame.top + frame.height * ((i * 0.61 + 0.01) % 1), bubbles: true };
+          view.view.dispatchEvent(new PointerEvent('pointermove', at));
+          found.push(document.querySelector('#probe').textContent);
+        }
+      }
+      view.fit();
+    }
+    for (const position of [[0, 0, 0], dims.map((n) => n - 1), [3, 17, 8]]) {
+      await viewer.moveTo(position);
+      found.push(document.querySelector('#cross').textContent);
+    }
+    return found;
+  }, { dims });
+  assert.equal(seen.length, 243);
+  const places = new Set();
+  for (const line of seen) {
+    const [, hu, x, y, z] = line.replaceAll(',', '').match(/^(-?\d+)(?: \(not HU\))?(?: HU)? at voxel (\d+) (\d+) (\d+) · [LR] [\d.]+ [PA] [\d.]+ [IS] [\d.]+ mm$/) ?? assert.fail(line);
+    assert.equal(Number(hu), -1000 + 10 * x + 100 * y + 300 * z, line);
+    places.add(`${x} ${y} ${z}`);
+  }
+  assert.ok(places.size > 100, `${places.size} places`);
+  assert.match(seen.at(-1), /voxel 3, 17, 8/);
+  await finish();
+});
+
+test('radiological convention: the patient\'s right on the left, the front on top', async () => {
+  const { page, finish } = await openSample();
+  const columns = await page.evaluate(async () => {
+    const { viewer } = await import('/volume.js');
+    // The sample's nodule: in the right lung, at the front, in the upper half.
+    await viewer.moveTo([62, 83, 24]);
+    return viewer.views.map((view) => view.cross.map((part) => part < 0.5));
+  });
+  assert.deepEqual(columns, [[true, true], [true, true], [true, true]]);
+  assert.match(await page.textContent('#cross'), /R \d.* A \d.* S \d/);
+  const letters = await page.locator('.plane').evaluateAll((planes) => planes.map((plane) => [...plane.querySelectorAll('.letter')].map((letter) => letter.textContent).join('')));
+  assert.deepEqual(letters, ['RLAP', 'RLSI', 'APSI']);
+  await finish();
+});
+
+test('tools: windows by button, number, key and drag; zoom, pan, fit; invert; one plane; help', async () => {
+  const { page, finish } = await openSample();
+  const window = async () => [await page.inputValue('#window-width'), await page.inputValue('#window-level')];
+  const axial = page.locator('.view').first();
+  const look = () => page.evaluate(async () => ({ ...(await import('/volume.js')).viewer.views[0].look }));
+  // How many messages the worker gets from here on.
+  await page.evaluate(() => {
+    window.sent = 0;
+    const { postMessage } = Worker.prototype;
+    Worker.prototype.postMessage = function post(...given) {
+      window.sent += 1;
+      return postMessage.apply(this, given);
+    };
+  });
+  await page.click('[data-window="bone"]');
+  assert.deepEqual(await window(), ['1800', '400']);
+  await page.fill('#window-level', '40');
+  await page.press('#window-level', 'Enter');
+  assert.equal(await page.getAttribute('[data-window="bone"]', 'aria-pressed'), 'false');
+  await page.fill('#window-width', '-5');
+  await page.press('#window-width', 'Enter');
+  assert.deepEqual(await window(), ['1', '40'], 'kept in its limits');
+  await axial.focus();
+  await page.keyboard.press('2');
+  assert.deepEqual(await window(), ['350', '50']);
+  const frame = await axial.boundingBox();
+  await page.mouse.move(frame.x + 100, frame.y + 100);
+  await page.mouse.down({ button: 'right' });
+  await page.mouse.move(frame.x + 110, frame.y + 95, { steps: 3 });
+  await page.mouse.up({ button: 'right' });
+  assert.deepEqual(await window(), ['390', '30']);
+  const pixel = () => page.evaluate(() => [...document.querySelector('.stage canvas').getContext('2d').getImageData(112, 96, 1, 1).data.slice(0, 3)]);
+  const before = await pixel();
+  await page.keyboard.press('i');
+  assert.deepEqual(await pixel(), before.map((value) => 255 - value));
+  assert.equal(await page.evaluate(() => window.sent), 0, 'a window needs no slice');
+
+  await page.keyboard.press('+');
+  await page.keyboard.press('+');
+  assert.equal((await look()).zoom, 1.5625);
+  const { x } = await look();
+  await page.keyboard.press('Shift+ArrowRight');
+  assert.ok(Math.abs((await look()).x - (x - 0.1)) < 1e-9);
+  await page.selectOption('#tool', 'pan');
+  await page.mouse.move(frame.x + 200, frame.y + 200);
+  await page.mouse.down();
+  await page.mouse.move(frame.x + 2000, frame.y + 200, { steps: 3 });
+  await page.mouse.up();
+  assert.equal((await look()).x, 0, 'the image covers the view');
+  await page.keyboard.press('=');
+  assert.deepEqual(await look(), { zoom: 1, x: 0, y: 0 });
+  await page.click('#zoom-in');
+  assert.equal((await look()).zoom, 1.5);
+  await page.click('#reset');
+  assert.deepEqual([await look(), await window()], [{ zoom: 1, x: 0, y: 0 }, ['1500', '-600']]);
+
+  await page.click('.plane[data-plane="coronal"] .foot button');
+  assert.deepEqual(await page.locator('.plane').evaluateAll((planes) => planes.map((plane) => plane.hidden)), [true, false, true]);
+  await page.click('.plane[data-plane="coronal"] .foot button');
+  await axial.focus();
+  await page.keyboard.press('?');
+  await page.waitForSelector('#help[open]');
+  await page.screenshot({ path: join(out, 'help-en.png') });
+  await page.keyboard.press('Escape');
+  await page.keyboard.press('p');
+  assert.equal(await page.getAttribute('#smooth', 'aria-pressed'), 'false');
+  // A cross-hair dragged in one plane moves the others.
+  await page.selectOption('#tool', 'cross');
+  await page.mouse.move(frame.x + 50, frame.y + 60);
+  await page.mouse.down();
+  await page.mouse.move(frame.x + 90, frame.y + 70, { steps: 4 });
+  await page.mouse.up();
+  const place = await page.evaluate(async () => {
+    const { viewer } = await import('/volume.js');
+    await viewer.update();
+    return viewer.position.map(Math.round);
+  });
+  const captions = await page.locator('figcaption').allTextContents();
+  assert.ok(captions[1].includes(`slice ${place[1] + 1} of`) && captions[2].includes(`slice ${place[0] + 1} of`), captions.join());
+  await finish();
+});
+
+test('what the model sees, and its field of view on the planes', { timeout: SLOW_MS }, async () => {
+  const { page, finish } = await openSample();
+  await page.check('input[name="backend"][value="cpu"]');
+  await page.click('#model-box');
+  await page.waitForSelector('.box:not([hidden])', { timeout: SLOW_MS });
+  await idle(page);
+  const found = await page.evaluate(async () => {
+    const { state } = await import('/app.js');
+    const { min, max } = await state.volume.modelBox();
+    const [axial] = document.querySelectorAll('.view');
+    const [stage, box] = [axial.querySelector('.stage'), axial.querySelector('.box')].map((element) => element.getBoundingClientRect());
+    return { min, max, box: [(box.left - stage.left) / stage.width, (box.top - stage.top) / stage.height, box.width / stage.width, box.height / stage.height] };
+  });
+  const { min, max } = found;
+  const expected = [(min[0] + 0.5) / 224, (min[1] + 0.5) / 192, (max[0] - min[0]) / 224, (max[1] - min[1]) / 192];
+  found.box.forEach((value, i) => assert.ok(Math.abs(value - expected[i]) < 0.005, `${found.box} ${expected}`));
+  // The model's field is a cube of 360 mm: larger than the sample.
+  assert.ok(found.box[2] > 1 && found.box[3] > 1);
+
+  const before = await page.textContent('#cross');
+  await page.click('#model-grid');
+  await page.waitForFunction(() => /of 96,/.test(document.querySelector('figcaption').textContent));
+  await idle(page);
+  for (const caption of await page.locator('figcaption').allTextContents()) assert.match(caption, /of 96,/);
+  const sizes = await page.locator('.stage canvas:first-child').evaluateAll((all) => all.map(({ width, height }) => [width, height]));
+  assert.deepEqual(sizes, [[96, 96], [96, 96], [96, 96]]);
+  const place = (line) => line.match(/voxel (\d+), (\d+), (\d+)/).slice(1).map(Number);
+  const after = place(await page.textContent('#cross'));
+  place(before).forEach((value, axis) => assert.ok(Math.abs(value - after[axis]) <= 2, `${before} ${after}`));
+  await page.screenshot({ path: join(out, 'model-grid-en.png') });
+  await page.click('#model-grid');
+  await page.waitForFunction(() => /of 36,/.test(document.querySelector('figcaption').textContent));
+  await finish();
+});
+
+test('a map of cubes: cells unsmoothed at their place, signs by colour, clear below the threshold, profile by slab', async () => {
+  const { page, finish } = await openSample();
+  const map = { dims: [2, 2, 2], values: [0.1, 1, -1, 0, 0.5, 0, 0, -0.5] }; // [superior, posterior, left]
+  const pixels = await page.evaluate(async ({ dims, values }) => {
+    const { viewer } = await import('/volume.js');
+    viewer.showMap({ dims, values: Float32Array.from(values), min: [-0.5, -0.5, -0.5], max: [223.5, 191.5, 35.5], opacity: 0.5, threshold: 0.2 });
+    const read = () => viewer.views.map(({ map }) => (map.hidden ? null : [...map.getContext('2d').getImageData(0, 0, 2, 2).data]));
+    await viewer.moveTo([0, 0, 0]);
+    const low = read();
+    await viewer.moveTo([223, 191, 35]);
+    const high = read();
+    const profile = !viewer.views[0].profile.hidden;
+    viewer.showMap(undefined);
+    return { low, high, profile, hidden: read() };
+  }, map);
+  const [above, below, clear] = [[255, 170, 60], [80, 160, 255], [0, 0, 0, 0]];
+  const alpha = (colour, share) => [...colour, Math.round(127.5 * share)];
+  const near = (found, expected) => found.forEach((value, i) => assert.ok(Math.abs(value - expected.flat()[i]) <= 3, `${found} ${expected}`));
+  near(pixels.low[0], [clear, alpha(above, 1), alpha(below, 1), clear]); // axial, inferior: rows from the front
+  near(pixels.low[1], [alpha(above, 0.5), clear, clear, alpha(above, 1)]); // coronal, front: the upper row is superior
+  near(pixels.high[2], [clear, alpha(below, 0.5), alpha(above, 1), clear]); // sagittal, left
+  assert.deepEqual([pixels.profile, pixels.hidden], [true, [null, null, null]]);
+  assert.deepEqual(slabProfile({ ...map, values: Float32Array.from(map.values) }).map((sum) => Math.round(sum * 10)), [1, 0]);
+  await finish();
+});
+
+test('few slices are kept, the next ones are fetched ahead, and only the newest is shown', async () => {
+  const { page, finish } = await openSample();
+  const kept = await page.evaluate(async () => {
+    const { viewer } = await import('/volume.js');
+    for (let i = 0; i < 30; i++) await viewer.moveTo([i, i, i]);
+    const slow = viewer.moveTo([100, 100, 20]);
+    viewer.moveTo([120, 110, 25]);
+    await slow;
+    await new Promise((done) => setTimeout(done, 300));
+    return viewer.views.map(({ slices, sliceIndex }) => [slices.size, sliceIndex, slices.has(sliceIndex + 1)]);
+  });
+  assert.deepEqual(kept, [[8, 25, true], [8, 110, true], [8, 120, true]]);
+  await finish();
+});
+
+test('the keys that are explained are those that work', async () => {
+  const { page, finish } = await openSample();
+  const keys = await page.locator('#help kbd').allTextContents();
+  for (const key of ['PgUp', 'Home', '+', '4', 'i', 'b', 'm', 'p', 'Space']) assert.ok(keys.includes(key), key);
+  await page.click('#lang-zh');
+  await page.click('#help-open');
+  assert.equal(await page.textContent('#help-heading'), MESSAGES.help[1]);
+  await page.screenshot({ path: join(out, 'help-zh.png') });
+  await finish();
+});

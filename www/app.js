@@ -1,0 +1,235 @@
+// What the panels share: the state, who is told of a change, and one piece of work at a time with progress, cancel and errors.
+
+import { open } from './ctmatch/index.js';
+import { $, button } from './dom.js';
+import { errorText, number, text } from './i18n.js';
+import { seal } from './offline.js';
+
+/** @typedef {string | (() => string)} State a message key, or a line made again when the language changes */
+/** @typedef {{ signal: AbortSignal, onProgress: (progress: import('../pkg/index.js').Progress) => void }} Call */
+/**
+ * A volume of this sitting. Only the current one is open; the others can be read again.
+ * @typedef {{ id: string, source: import('../pkg/index.js').VolumeSource, name: string, reading: import('../pkg/index.js').ReadOptions,
+ *   accepted: Set<string>, dims?: readonly number[], latent?: { key: string, image: import('../pkg/index.js').ImageLatent } }} Entry
+ */
+
+export const MANIFEST = './model/manifest.json';
+
+export const state = {
+  /** @type {import('../pkg/index.js').Session | undefined} */
+  session: undefined,
+  /** the settings were changed after `session` was opened */
+  stale: true,
+  /** @type {Entry[]} */
+  entries: [],
+  /** the one that is shown @type {Entry | undefined} */
+  entry: undefined,
+  /** a source that could not be read, for the cures of its error @type {Entry | undefined} */
+  refused: undefined,
+  /** of `entry` @type {import('../pkg/index.js').Volume | undefined} */
+  volume: undefined,
+  /** the texts of the volume's identifiers, while the user looks at them @type {string[] | undefined} */
+  revealed: undefined,
+  /** @type {any} */
+  result: undefined,
+  /** @type {import('../pkg/index.js').ModelRef} */
+  modelRef: MANIFEST,
+  /** the one that `session` has loaded @type {import('../pkg/index.js').ModelRef | undefined} */
+  loadedRef: undefined,
+  /** where its weights came from: network, cache or file @type {string | undefined} */
+  weightsFrom: undefined,
+  /** of `modelRef`, known before any weight is loaded @type {import('../pkg/index.js').ModelManifest | undefined} */
+  manifest: undefined,
+  /** @type {AbortController | undefined} */
+  running: undefined,
+  /** @type {unknown} */
+  error: undefined,
+  /** @type {State} */
+  status: '',
+};
+
+// ---- who is told
+
+/** @typedef {'controls' | 'volume' | 'candidates' | 'result' | 'entries' | 'model'} Topic */
+
+/** @type {Map<Topic, Set<() => void>>} */
+const renders = new Map();
+
+/** `render` draws what it shows of `topic`; a change of language draws all. @param {Topic} topic @param {() => void} render */
+export function on(topic, render) {
+  if (!renders.has(topic)) renders.set(topic, new Set());
+  renders.get(topic)?.add(render);
+}
+
+/** @param {...Topic} topics */
+export function changed(...topics) {
+  for (const render of new Set([...topics, 'controls'].flatMap((topic) => [...(renders.get(/** @type {Topic} */ (topic)) ?? [])]))) render();
+}
+
+export function renderAll() {
+  changed(...renders.keys());
+  renderError();
+}
+
+// ---- work
+
+function renderStatus() {
+  $('work').classList.toggle('idle', !state.running && !state.status && !state.error);
+  $('progress-text').textContent = typeof state.status === 'function' ? state.status() : state.status && text(state.status);
+}
+
+/** What a person can do about an error, by code. @type {Record<string, string[]>} */
+const CURES = {
+  NO_WEBGPU: ['use_cpu'], SOFTWARE_ADAPTER: ['use_software', 'use_cpu'], LIMITS: ['use_cpu'], GPU_OOM: ['use_cpu'],
+  SELF_TEST_FAILED: ['use_cpu'], E_XFORM: ['assume_lps'], DEVICE_LOST: ['restore'], WASM_ABORT: ['reopen'], WORKER_BLOCKED: ['reopen'],
+  CLOSED: ['reopen'],
+};
+/** @type {Record<string, () => void>} */
+const actions = {};
+
+/** What the button of a cure does. @param {Record<string, () => void>} given by message key */
+export const cures = (given) => Object.assign(actions, given);
+
+function renderError() {
+  const error = /** @type {any} */ (state.error);
+  renderStatus();
+  $('error').hidden = !error;
+  if (!error) return;
+  $('error-text').textContent = errorText(error);
+  $('error-code').textContent = error.code ?? error.name;
+  // The exact message helps in a bug report; codes of files explain themselves.
+  $('error-more').textContent = /^E_/.test(error.code ?? '') ? '' : error.message;
+  $('error-actions').replaceChildren(...(CURES[error.code] ?? []).map((key) => button(text(key), actions[key], { 'data-cure': key })));
+}
+
+/** @param {unknown} error */
+export function showError(error) {
+  state.error = error;
+  renderError();
+}
+
+let lastShown = 0;
+
+/** @param {any} progress */
+function onProgress(progress) {
+  const now = performance.now();
+  const [done, total] = 'done' in progress ? [progress.done, progress.total]
+    : 'fraction' in progress ? [progress.fraction, 1] : [progress.loadedBytes, progress.totalBytes];
+  const shown = $('progress-bar');
+  if (total) shown.value = done / total;
+  else shown.removeAttribute('value');
+  // A screen reader should not be flooded.
+  if (now - lastShown < 250 && done !== total) return;
+  lastShown = now;
+  state.status = () => {
+    const mb = (bytes) => number(bytes / 1e6, { maximumFractionDigits: 1 });
+    const line = [text(`phase_${progress.phase}`)];
+    if ('done' in progress) line.push(text('amount_steps', { done, total }));
+    else if ('totalBytes' in progress && total) line.push(text('amount_bytes', { done: mb(done), total: mb(total) }));
+    return line.join(': ');
+  };
+  renderStatus();
+}
+
+/**
+ * One piece of work at a time, with progress, cancel and errors.
+ * @param {string} phase shown until the first progress
+ * @param {(call: Call) => Promise<State | void>} work returns the last line
+ */
+export async function run(phase, work) {
+  if (state.running) return;
+  const controller = new AbortController();
+  state.running = controller;
+  state.error = undefined;
+  state.status = phase;
+  $('progress-bar').removeAttribute('value');
+  renderError();
+  changed('controls');
+  try {
+    state.status = (await work({ signal: controller.signal, onProgress })) ?? '';
+  } catch (error) {
+    if (controller.signal.aborted) state.status = 'cancelled';
+    else {
+      state.status = '';
+      showError(error);
+    }
+  }
+  state.running = undefined;
+  renderStatus();
+  changed('controls');
+}
+
+// ---- session
+
+/** A file of this site. @param {string} path @param {AbortSignal} [signal] */
+export async function ownFile(path, signal) {
+  const response = await fetch(path, { signal }).catch(() => new Response(null, { status: 503 }));
+  signal?.throwIfAborted();
+  if (response.ok) return response.blob();
+  throw Object.assign(new Error(`${path} answered ${response.status}`), { code: 'NETWORK', detail: { url: path, status: response.status } });
+}
+
+/** Latents of another model or device are not compared. */
+export function forgetLatents() {
+  for (const entry of state.entries) entry.latent = undefined;
+  state.result = undefined;
+}
+
+/** A session with the present settings. A volume that was open is read again. @param {Call} call */
+export async function freshSession(call) {
+  if (state.session && !state.stale) return state.session;
+  await state.session?.close();
+  Object.assign(state, { session: undefined, volume: undefined, stale: true });
+  forgetLatents();
+  const backend = /** @type {HTMLInputElement} */ (document.querySelector('input[name="backend"]:checked')).value;
+  state.session = await open({ ...call, backend: /** @type {any} */ (backend), allowSoftwareAdapter: $('allow-software').checked });
+  if (state.entry) state.volume = await state.session.readVolume(state.entry.source, { ...state.entry.reading, ...call });
+  state.stale = false;
+  changed('volume', 'result', 'entries', 'model');
+  return state.session;
+}
+
+/** The session with the chosen model. @param {Call} call */
+export async function withModel(call) {
+  const session = await freshSession(call);
+  const { modelRef } = state;
+  if (!session.info.model || state.loadedRef !== modelRef) {
+    const onProgress = (progress) => {
+      if (progress.phase === 'weights') state.weightsFrom = progress.source;
+      call.onProgress(progress);
+    };
+    await session.loadModel(typeof modelRef === 'string' ? new URL(modelRef, document.baseURI) : modelRef, { ...call, onProgress });
+    state.loadedRef = modelRef;
+    await seal();
+    forgetLatents();
+    changed('result', 'entries', 'model');
+  }
+  return session;
+}
+
+/** The latent of the volume that is shown. @param {Call} call */
+export async function encodedVolume(call) {
+  const session = await withModel(call);
+  const { entry, volume } = state;
+  if (!entry || !volume) throw new Error('no volume is open');
+  const accepted = [...entry.accepted];
+  const key = accepted.join();
+  if (entry.latent?.key !== key) {
+    entry.latent = { key, image: await session.encodeVolume(volume, { ...call, accept: accepted }) };
+    changed('entries');
+  }
+  return { session, image: entry.latent.image, accepted };
+}
+
+/** Findings that stop encoding unless accepted. */
+export const toAccept = () => (state.volume?.findings ?? []).filter(({ code, action }) => action === 'ask' || code === 'E_NOT_HU');
+
+/** What the model is for, loaded or not. */
+export const purpose = () => state.session?.info.model?.purpose ?? state.manifest?.purpose ?? 'match';
+
+/** Why the shown volume cannot be encoded now, as a message key. */
+export function missingVolume() {
+  if (!state.volume) return 'needs_volume';
+  if (toAccept().some(({ code }) => !state.entry?.accepted.has(code))) return 'needs_accept';
+  return undefined;
+}

@@ -1,0 +1,148 @@
+// Which model runs, and where: the one that comes with the page, a converted folder, files of one, or one of this site.
+
+import { MANIFEST, changed, on, ownFile, run, showError, state, withModel } from './app.js';
+import { $, element } from './dom.js';
+import { number, text } from './i18n.js';
+
+export const MANIFEST_NAME = 'manifest.json';
+
+const unused = (message) => Object.assign(new Error(message), { code: 'MANIFEST' });
+
+/** @param {Blob} blob */
+async function parsed(blob) {
+  try {
+    return JSON.parse(await blob.text());
+  } catch {
+    throw unused('the manifest is not JSON');
+  }
+}
+
+/**
+ * Loads another model; if that fails, the one before stays chosen.
+ * @param {(signal: AbortSignal) => Promise<{ manifest: any, ref: import('../pkg/index.js').ModelRef }>} find
+ */
+const use = (find) => run('phase_model', async (call) => {
+  const { modelRef, manifest } = state;
+  try {
+    const found = await find(call.signal);
+    Object.assign(state, { modelRef: found.ref, manifest: found.manifest });
+    await withModel(call);
+  } catch (error) {
+    Object.assign(state, { modelRef, manifest });
+    changed('model');
+    throw error;
+  }
+  return 'model_loaded';
+});
+
+/** A folder as `ctmatch convert` writes it, or all its files. @param {readonly File[]} given */
+export const useFiles = (given) => use(async () => {
+  const pathOf = (file) => file.webkitRelativePath || file.name;
+  const manifestFile = given.find((file) => file.name === MANIFEST_NAME);
+  if (!manifestFile) throw unused('expected manifest.json among the files, found none');
+  const folder = pathOf(manifestFile).slice(0, -MANIFEST_NAME.length);
+  const files = new Map(given.filter((file) => pathOf(file).startsWith(folder)).map((file) => [pathOf(file).slice(folder.length), file]));
+  return { manifest: await parsed(manifestFile), ref: { files } };
+});
+
+/** @param {string} address of a manifest on this site */
+const useAddress = (address) => use(async (signal) => {
+  const url = new URL(address, document.baseURI);
+  // The package refuses it too; nothing is asked of another site before.
+  if (url.origin !== location.origin) {
+    throw Object.assign(new Error('expected an address of this site'), { code: 'NETWORK_POLICY', detail: { url: url.href } });
+  }
+  return { manifest: await parsed(await ownFile(url.href, signal)), ref: url.href };
+});
+
+/** The variant that runs, or would be tried first. */
+function variant() {
+  const name = state.session?.info.variant ?? Object.keys(state.manifest?.variants ?? {})[0];
+  return { name, files: state.manifest?.variants?.[name] };
+}
+
+/** Bytes of the files that a variant needs. */
+function modelBytes() {
+  const { files } = variant();
+  const shards = [...(files?.shards ?? []), files?.prompts, state.manifest?.files?.tokenizer];
+  return shards.reduce((sum, shard) => sum + (shard?.bytes ?? 0), 0);
+}
+
+/** @param {import('../pkg/index.js').SelfTest | undefined} result */
+function selfTestText(result) {
+  if (!result) return text('self_test_skipped');
+  const small = (value) => number(value, { notation: 'scientific', maximumFractionDigits: 1 });
+  const parts = [
+    ...(result.codes ? [text('self_test_codes', { same: result.codes[0], total: result.codes[1] })] : []),
+    ...['tokens', 'image', 'text'].filter((key) => result[key] !== undefined).map((key) => `${text(`self_test_${key}`)} ${small(result[key])}`),
+  ];
+  return `${text('self_test_passed')} (${parts.join(', ')})`;
+}
+
+on('model', () => {
+  const { manifest, session } = state;
+  const loaded = session?.info.model;
+  const mb = (bytes) => `${number(bytes / 1e6, { maximumFractionDigits: 1 })} MB`;
+  const { name, files } = variant();
+  /** @type {[string, string][]} */
+  const facts = !manifest ? [] : [
+    ['model_id', manifest.id], ['model_revision', manifest.revision], ['model_license', manifest.license],
+    ['model_purpose', text(`purpose_${manifest.purpose ?? 'match'}`)], ['model_variant', name], ['model_size', mb(modelBytes())],
+    ['model_space', manifest.embeddingSpace], ['model_digest', files?.shards?.map(({ sha256 }) => sha256.slice(0, 16)).join(' ') ?? ''],
+    ['model_state', loaded ? text(`from_${state.weightsFrom ?? 'file'}`) : text('backend_none')],
+    ...(loaded ? /** @type {[string, string][]} */ ([['model_memory', mb(session?.info.gpuBytes ?? 0)], ['self_test', selfTestText(session?.info.selfTest)]]) : []),
+  ];
+  $('model-facts').replaceChildren(...facts.filter(([, value]) => value).map(([key, value]) => element('div', {}, element('dt', {}, text(key)), element('dd', {}, value))));
+});
+
+on('controls', () => {
+  const busy = state.running !== undefined;
+  for (const input of document.querySelectorAll('.settings input, #model button, #model-url')) /** @type {HTMLInputElement} */ (input).disabled = busy;
+  $('model-own').hidden = state.modelRef === MANIFEST;
+
+  const { backend, adapter, software, model, variant: name } = state.session?.info ?? {};
+  const device = backend === 'webgpu' ? 'WebGPU' : 'CPU';
+  const badge = backend ? [device, ...(adapter === device ? [] : [adapter]), ...(software ? [text('software')] : []), name] : [text('backend_none')];
+  $('backend-badge').textContent = badge.filter(Boolean).join(' · ');
+
+  const license = model?.license ?? state.manifest?.license;
+  $('notice-weights').textContent = license ? text('notice_weights', { license }) : '';
+  $('untrained').hidden = !(model?.untrained ?? state.manifest?.untrained);
+});
+
+for (const input of document.querySelectorAll('.settings input')) input.addEventListener('change', () => { state.stale = true; });
+$('model-folder').addEventListener('click', () => $('model-folder-files').click());
+$('model-choose').addEventListener('click', () => $('model-files').click());
+for (const id of ['model-folder-files', 'model-files']) {
+  $(id).addEventListener('change', () => {
+    useFiles([...$(id).files]);
+    $(id).value = '';
+  });
+}
+$('model-address').addEventListener('submit', (event) => {
+  event.preventDefault();
+  useAddress($('model-url').value);
+});
+$('model-own').addEventListener('click', () => useAddress(MANIFEST).then(() => {
+  // The same object as at the start, so that the button goes.
+  if (!state.error) state.modelRef = state.loadedRef = MANIFEST;
+  changed('model');
+}));
+$('model-load').addEventListener('click', () => run('phase_model', async (call) => {
+  await withModel(call);
+  return 'model_loaded';
+}));
+$('diagnostics').addEventListener('click', async () => {
+  try {
+    await navigator.clipboard.writeText(state.session ? await state.session.diagnostics() : navigator.userAgent);
+    $('copied').textContent = text('copied');
+  } catch (error) {
+    showError(error);
+  }
+});
+
+// Licence, warning and purpose belong on the page before any weight is loaded.
+ownFile(MANIFEST).then(parsed).then((manifest) => {
+  state.manifest ??= manifest;
+  changed('model');
+}, () => {});

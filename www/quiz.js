@@ -1,0 +1,171 @@
+// Multiple choice on the page: which of the reports belongs to the volume? The person chooses first, the model's choice and the
+// answer are hidden until they are revealed.
+
+import { encodedVolume, missingVolume, on, run, state } from './app.js';
+import { candidates } from './candidates.js';
+import { OPTIONS, outcomeOf, parseItems, shuffled, totals } from './choice.js';
+import { $, download, element, headings } from './dom.js';
+import { noticeText } from './export.js';
+import { number, text } from './i18n.js';
+import { cosineText, percent } from './results.js';
+import { sampleAnswer } from './sample.js';
+import { openEntry } from './volume.js';
+
+/** @typedef {import('./choice.js').Item} Item @typedef {import('./choice.js').Outcome} Outcome */
+
+/** @type {Item[]} */
+let items = [];
+let at = 0;
+/** By item: the order that was shown, and what came of it. @type {({ order: number[], rows: import('../pkg/index.js').Ranked[], outcome: Outcome, chosen?: number } | undefined)[]} */
+let done = [];
+/** the index of the option that the person chose @type {number | undefined} */
+let chosen;
+
+const letter = (place) => String.fromCharCode(65 + place);
+const entryOf = (item) => state.entries.find(({ name, id }) => name === item.image || id === item.image);
+const order = () => shuffled(items[at].options.length, Number($('quiz-seed').value) || 0, at);
+const optionText = ({ report }) => ['findings', 'impression', 'text'].map((part) => report[part] ?? '').filter(Boolean).join(' ');
+
+function start(given) {
+  items = given;
+  at = 0;
+  done = [];
+  chosen = undefined;
+  render();
+}
+
+/** One item of the list and the volume that is shown. */
+function ofList() {
+  const { entry } = state;
+  if (!entry) return;
+  const truth = $('quiz-answer').value;
+  start([{
+    id: '1', image: entry.id,
+    options: candidates.rows.map((row) => ({ report: { text: row.text }, isTrue: row.id === truth, kind: row.id === truth ? 'true' : 'list' })),
+  }]);
+}
+
+const reveal = () => run('phase_model', async (call) => {
+  const item = items[at];
+  const entry = entryOf(item);
+  if (entry && entry !== state.entry) await openEntry(entry, call);
+  const { session, image } = await encodedVolume(call);
+  const shown = order();
+  // The package joins the sections as it does for candidates.
+  const reports = await session.parseReports(JSON.stringify(shown.map((i) => item.options[i].report)), { format: 'json', signal: call.signal });
+  const ranking = await session.rank(image, await session.encodeReports(reports, call), { signal: call.signal });
+  const rows = ranking.rows.map((row) => ({ ...row, index: shown[row.index] }));
+  const truth = item.options.findIndex(({ isTrue }) => isTrue);
+  const rival = rows.find(({ index }) => index !== truth);
+  const outcome = { ...outcomeOf(rows, truth, item.options[rival?.index ?? 0].kind), ...(chosen === undefined ? {} : { reader: chosen === truth }) };
+  done[at] = { order: shown, rows, outcome, chosen };
+  render();
+  return 'quiz_revealed';
+});
+
+/** @param {number} by */
+function turn(by) {
+  at += by;
+  chosen = done[at]?.chosen;
+  render();
+  $('quiz-item').focus();
+}
+
+function renderItem() {
+  $('quiz-item').hidden = items.length === 0;
+  if (items.length === 0) return;
+  const item = items[at];
+  const result = done[at];
+  const entry = entryOf(item);
+  $('quiz-heading').textContent = text('quiz_item', { n: at + 1, total: items.length });
+  $('quiz-volume').textContent = entry ? text('quiz_volume', { id: entry.id }) : text('quiz_no_volume');
+  const shown = result?.order ?? order();
+  $('quiz-options').replaceChildren(...shown.map((index, place) => {
+    const option = item.options[index];
+    const input = element('input', { type: 'radio', name: 'quiz-option', checked: chosen === index, disabled: result !== undefined });
+    input.addEventListener('change', () => { chosen = index; });
+    const row = result?.rows.find((other) => other.index === index);
+    const signs = !row ? [] : [
+      text('quiz_rank', { rank: row.rank, cosine: cosineText(row.cosine) }),
+      ...(option.isTrue ? [text('quiz_true')] : []), ...(result?.chosen === index ? [text('quiz_yours')] : []),
+    ];
+    return element('li', { className: option.isTrue && result ? 'true' : '' }, element('label', {}, input, ` ${letter(place)}. ${optionText(option)}`),
+      ...(signs.length > 0 ? [element('div', { className: 'meta' }, signs.join(' · '))] : []));
+  }));
+  $('quiz-outcome').textContent = !result ? '' : text(result.outcome.correct ? 'quiz_right' : result.outcome.tied > 1 ? 'quiz_tied' : 'quiz_wrong',
+    { margin: cosineText(result.outcome.margin) });
+}
+
+function renderTotals() {
+  const outcomes = done.flatMap((one) => (one ? [one.outcome] : []));
+  $('quiz-totals').hidden = outcomes.length === 0;
+  if (outcomes.length === 0) return;
+  const t = totals(outcomes);
+  const of = ({ hits, n }) => `${number(hits)}/${number(n)} (${percent(hits / n)})`;
+  const rows = [
+    ['quiz_accuracy', `${of(t)}, ${text('interval', { low: percent(t.interval[0]), high: percent(t.interval[1]) })}`],
+    ['quiz_with_ties', percent(t.withTies)], ['quiz_chance', percent(t.chance)],
+    ...(t.reader.n > 0 ? [['quiz_reader', of(t.reader)]] : []), ['quiz_margin', cosineText(t.margin)],
+  ];
+  $('quiz-figures').replaceChildren(...rows.map(([key, value]) => element('div', {}, element('dt', {}, text(key)), element('dd', {}, value))));
+  $('quiz-kind-head').replaceChildren(...headings([['quiz_kind', ''], ['quiz_accuracy', 'number']]));
+  $('quiz-kinds').replaceChildren(...t.kinds.map((kind) => element('tr', {}, element('th', { scope: 'row' }, kind.kind), element('td', { className: 'number' }, of(kind)))));
+}
+
+function renderControls() {
+  const busy = state.running !== undefined;
+  const count = candidates.rows.length;
+  $('quiz-list').disabled = busy || !state.entry || count < OPTIONS.least || count > OPTIONS.most || !$('quiz-answer').value;
+  $('quiz-load').disabled = busy;
+  const item = items[at];
+  const asked = item && entryOf(item) === state.entry ? missingVolume() : undefined;
+  $('quiz-reveal').disabled = busy || !item || !entryOf(item) || asked !== undefined || done[at] !== undefined;
+  $('quiz-before').disabled = busy || at === 0;
+  $('quiz-after').disabled = busy || at + 1 >= items.length;
+  // Another seed is another order: not between the questions.
+  $('quiz-seed').disabled = busy || done.some(Boolean);
+}
+
+function render() {
+  renderItem();
+  renderTotals();
+  renderControls();
+}
+
+/** Seed, shown order and outcome of every item; no text, no name of a volume. */
+function save() {
+  const outcomes = done.flatMap((one, i) => (one ? [{ item: i + 1, order: one.order, chosen: one.chosen ?? null, ...one.outcome,
+    cosines: Object.fromEntries(one.rows.map(({ index, cosine }) => [index, cosine])) }] : []));
+  const { model, variant, backend } = state.session?.info ?? {};
+  const record = {
+    schema: 'ctmatch-choice-1', notice: { en: noticeText(model?.license, 'en'), zh: noticeText(model?.license, 'zh') },
+    model: { id: model?.id, revision: model?.revision, embedding_space: model?.embeddingSpace, variant, backend, untrained: model?.untrained },
+    seed: Number($('quiz-seed').value) || 0, totals: totals(done.flatMap((one) => (one ? [one.outcome] : []))), items: outcomes,
+  };
+  download(new Blob([JSON.stringify(record, null, 2)], { type: 'application/json' }), 'ctmatch-choice.json');
+}
+
+on('candidates', () => {
+  const before = $('quiz-answer').value;
+  const ids = candidates.rows.length > OPTIONS.most ? [] : candidates.rows.map(({ id }) => id);
+  const known = state.entry && sampleAnswer(state.entry);
+  $('quiz-answer').replaceChildren(element('option', { value: '' }, text('quiz_choose')),
+    ...ids.map((id) => element('option', { value: id }, id)));
+  $('quiz-answer').value = [before, known].find((id) => id && ids.includes(id)) ?? '';
+});
+on('entries', render);
+on('controls', renderControls);
+
+$('quiz-answer').addEventListener('change', renderControls);
+$('quiz-list').addEventListener('click', ofList);
+$('quiz-load').addEventListener('click', () => $('quiz-file').click());
+$('quiz-file').addEventListener('change', () => {
+  const [file] = $('quiz-file').files;
+  run('phase_read', async () => { start(parseItems(await file.text())); });
+  $('quiz-file').value = '';
+});
+$('quiz-seed').addEventListener('change', render);
+$('quiz-reveal').addEventListener('click', reveal);
+$('quiz-before').addEventListener('click', () => turn(-1));
+$('quiz-after').addEventListener('click', () => turn(1));
+$('quiz-save').addEventListener('click', save);

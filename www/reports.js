@@ -1,0 +1,156 @@
+// The candidate reports on the page: adding, editing, removing.
+
+import { changed, freshSession, on, run, state } from './app.js';
+import { MAX_CANDIDATES, MAX_TOKENS, candidates, mostlyCjk } from './candidates.js';
+import { chooseColumns } from './columns.js';
+import { $, Pages, button, element } from './dom.js';
+import { ruleText, text } from './i18n.js';
+
+/** @typedef {import('./candidates.js').Candidate} Candidate */
+
+const ROWS_OF_A_PAGE = 50;
+const FORMATS = ['json', 'jsonl', 'csv', 'tsv', 'txt'];
+
+// ---- adding
+
+/** Rules are applied once to each new text. @param {import('../pkg/index.js').Session} session */
+async function findHints(session) {
+  const fresh = candidates.rows.filter((row) => !row.hints);
+  const hints = await session.textHints(fresh.map((row) => row.text));
+  for (const [i, row] of fresh.entries()) row.hints = hints[i];
+}
+
+/**
+ * @param {Blob | string} source
+ * @param {import('../pkg/index.js').ReportFormat} format
+ * @param {import('./app.js').Call} call
+ */
+export async function addReports(source, format, call) {
+  const session = await freshSession(call);
+  candidates.add(await session.parseReports(source, { format, signal: call.signal }));
+  await findHints(session);
+  state.result = undefined;
+  changed('candidates', 'result');
+}
+
+/** @param {string} name */
+const formatOf = (name) => /** @type {any} */ (FORMATS.find((ending) => name.toLowerCase().endsWith(`.${ending}`)));
+
+/** @param {File} file */
+export const isReportFile = (file) => formatOf(file.name) !== undefined;
+
+/** @param {readonly File[]} files */
+export const addFiles = (files) => files.length > 0 && run('phase_read', async (call) => {
+  for (const file of files) {
+    const format = formatOf(file.name) ?? 'auto';
+    const isTable = format === 'csv' || format === 'tsv';
+    const source = isTable ? await chooseColumns(file) : file;
+    // The header names its columns now, and the package finds the delimiter.
+    if (source) await addReports(source, isTable ? 'csv' : format, call);
+  }
+});
+
+// ---- what is shown
+
+/** A count that opens to the rules and the masked texts. @param {readonly import('../pkg/index.js').Hint[]} hints */
+function hintsOf(hints) {
+  const list = hints.map(({ rule, masked }) => element('li', {}, element('code', {}, masked), element('span', { className: 'quiet' }, ruleText(rule))));
+  return element('details', { className: 'hints', title: [...new Set(hints.map(({ rule }) => ruleText(rule)))].join(', ') },
+    element('summary', {}, text('hints', { n: hints.length })), element('ul', {}, ...list));
+}
+
+/** @param {Candidate} row */
+function itemOf(row) {
+  const item = element('li', {}, element('strong', {}, row.id), element('div', { className: 'body' }, row.text), element('span', { className: 'tools' },
+    button('✎', () => openEditor(row), { 'aria-label': text('edit', { id: row.id }) }),
+    button('×', () => {
+      candidates.remove(row.id);
+      listChanged();
+      $('reports').focus();
+    }, { 'aria-label': text('remove', { id: row.id }) })));
+  if (row.tokens !== undefined) {
+    item.append(element('div', { className: 'meta quiet' }, text('tokens', { n: row.tokens }),
+      ...(row.truncated ? [' · ', element('strong', { className: 'warning' }, text('truncated', { n: MAX_TOKENS }))] : [])));
+  }
+  if (row.hints?.length) item.append(hintsOf(row.hints));
+  return item;
+}
+
+const pages = new Pages($('report-pages'), ROWS_OF_A_PAGE, renderList);
+
+function renderList() {
+  const wanted = $('report-filter').value.trim().toLowerCase();
+  const rows = wanted ? candidates.rows.filter((row) => row.id.toLowerCase().includes(wanted) || row.text.toLowerCase().includes(wanted)) : candidates.rows;
+  $('reports').replaceChildren(...pages.of(rows).map(itemOf));
+}
+
+on('candidates', () => {
+  const { rows, merged, leftOut } = candidates;
+  $('report-filter').parentElement.hidden = rows.length < 10;
+  if (rows.length === 0) $('report-filter').value = '';
+  renderList();
+  $('hints-notes').textContent = rows.length > 0 ? text('hints_review', { n: rows.filter((row) => row.hints?.length).length, total: rows.length }) : '';
+  for (const row of rows) row.cjk ??= mostlyCjk(row.text);
+  const cut = rows.filter((row) => row.truncated).length;
+  const lines = [];
+  if (rows.length > 0) lines.push(rows.length === 1 ? text('report_count_one') : text('report_count', { n: rows.length }));
+  if (merged > 0) lines.push(text('duplicates', { n: merged }));
+  if (cut > 0) lines.push(text('truncated_count', { n: cut, limit: MAX_TOKENS }));
+  if (leftOut > 0) lines.push(text('too_many', { limit: MAX_CANDIDATES, n: leftOut }));
+  if (rows.some((row) => row.cjk)) lines.push(text('english_only'));
+  $('report-notes').textContent = lines.join(' · ');
+});
+
+on('controls', () => {
+  const busy = state.running !== undefined;
+  for (const id of ['add-pasted', 'choose-reports']) $(id).disabled = busy;
+});
+
+function listChanged() {
+  state.result = undefined;
+  changed('candidates', 'result');
+}
+
+// ---- editing
+
+/** @param {Candidate} row */
+function openEditor(row) {
+  $('edit-id').value = row.id;
+  $('edit-text').value = row.text;
+  $('edit-problem').textContent = '';
+  $('edit-form').onsubmit = (event) => {
+    event.preventDefault();
+    const problem = candidates.edit(row.id, { id: $('edit-id').value.trim(), text: $('edit-text').value });
+    $('edit-problem').textContent = problem ? text(problem) : '';
+    if (problem) return;
+    $('edit').close();
+    listChanged();
+    run('phase_read', async (call) => {
+      await findHints(await freshSession(call));
+      changed('candidates');
+    });
+  };
+  $('edit').showModal();
+}
+
+// ---- events
+
+$('edit-cancel').addEventListener('click', () => $('edit').close());
+$('columns-cancel').addEventListener('click', () => $('columns').close());
+$('report-filter').addEventListener('input', () => {
+  pages.first();
+  renderList();
+});
+$('choose-reports').addEventListener('click', () => $('reports-file').click());
+$('reports-file').addEventListener('change', () => {
+  addFiles([...$('reports-file').files]);
+  $('reports-file').value = '';
+});
+$('add-pasted').addEventListener('click', () => run('phase_read', async (call) => {
+  await addReports($('paste').value, 'auto', call);
+  $('paste').value = '';
+}));
+$('clear-reports').addEventListener('click', () => {
+  candidates.clear();
+  listChanged();
+});

@@ -1,0 +1,101 @@
+// The volumes of this sitting, and all of them against all candidate reports.
+
+import { changed, on, run, state, withModel } from './app.js';
+import { candidates } from './candidates.js';
+import { $, Pages, button, element } from './dom.js';
+import { text } from './i18n.js';
+import { cosineText } from './results.js';
+import { openEntry } from './volume.js';
+
+/** @typedef {import('./app.js').Entry} Entry */
+
+const ROWS_OF_A_PAGE = 50;
+
+/**
+ * `places[v][r]`: rank of report r for volume v; `found[v][r]`: rank of volume v for report r.
+ * @type {{ entries: Entry[], ids: string[], cosines: number[][], places: number[][], found: number[][] } | undefined}
+ */
+let matrix;
+
+/** Reads a volume that is not shown, encodes it and closes it. @param {Entry} entry */
+async function encodeHidden(entry, session, call) {
+  const volume = await session.readVolume(entry.source, { ...entry.reading, ...call });
+  try {
+    const accepted = [...entry.accepted];
+    entry.latent = { key: accepted.join(), image: await session.encodeVolume(volume, { ...call, accept: accepted }) };
+  } finally {
+    volume.close();
+  }
+}
+
+const compareAll = () => run('phase_model', async (call) => {
+  const session = await withModel(call);
+  const entries = [];
+  let unanswered = 0;
+  for (const entry of state.entries) {
+    try {
+      if (!entry.latent) await encodeHidden(entry, session, call);
+      entries.push(entry);
+    } catch (error) {
+      // Its questions are answered where it is shown.
+      if (error?.code !== 'NEEDS_CONFIRMATION') throw error;
+      unanswered += 1;
+    }
+  }
+  const rows = [...candidates.rows];
+  const set = await session.encodeReports(rows, call);
+  const cosines = [];
+  const places = [];
+  for (const entry of entries) {
+    const { rows: ranked } = await session.rank(/** @type {any} */ (entry.latent).image, set, { signal: call.signal });
+    const [byReport, byPlace] = [new Array(rows.length), new Array(rows.length)];
+    for (const { index, cosine, rank } of ranked) [byReport[index], byPlace[index]] = [cosine, rank];
+    cosines.push(byReport);
+    places.push(byPlace);
+  }
+  const found = cosines.map((own) => own.map((cosine, r) => 1 + cosines.filter((other) => other[r] > cosine).length));
+  matrix = { entries, ids: rows.map(({ id }) => id), cosines, places, found };
+  changed('entries');
+  return unanswered > 0 ? () => text('retrieval_unanswered', { n: unanswered }) : 'retrieval_done';
+});
+
+const pages = new Pages($('matrix-pages'), ROWS_OF_A_PAGE, renderMatrix);
+
+function renderMatrix() {
+  if (!matrix) return;
+  const { entries, ids, cosines, places, found } = matrix;
+  $('matrix-head').replaceChildren(element('th', { scope: 'col' }, text('col_report')),
+    ...entries.map(({ id }) => element('th', { scope: 'col', className: 'number' }, text('volume_id', { id }))));
+  $('matrix-rows').replaceChildren(...pages.of(ids.map((id, r) => ({ id, r }))).map(({ id, r }) => element('tr', {},
+    element('th', { scope: 'row' }, id),
+    ...entries.map((_, v) => {
+      // The first of its column: the report of the volume. The first of its row: the volume of the report.
+      const signs = [...(places[v][r] === 1 ? ['best_report'] : []), ...(entries.length > 1 && found[v][r] === 1 ? ['best_volume'] : [])];
+      return element('td', { className: 'number' }, ...signs.flatMap((key) => [element('span', { className: 'tie' }, text(key)), ' ']), cosineText(cosines[v][r]));
+    }))));
+}
+
+on('entries', () => {
+  // A matrix of latents that are gone would not be this model's.
+  if (matrix?.entries.some((entry) => !entry.latent || !state.entries.includes(entry))) matrix = undefined;
+  $('volumes').replaceChildren(...state.entries.map((entry) => element('li', {},
+    element('strong', {}, text('volume_id', { id: entry.id })), element('span', { className: 'quiet' }, (entry.dims ?? []).join(' × ')),
+    element('span', { className: 'quiet' }, text(entry.latent ? 'volume_encoded' : 'volume_not_encoded')),
+    entry === state.entry ? element('span', { className: 'tie' }, text('volume_shown'))
+      : button(text('volume_open'), () => run('phase_read', (call) => openEntry(entry, call)), { 'aria-label': text('volume_open_id', { id: entry.id }), 'data-volume': entry.id }),
+    ...(entry === state.entry ? [] : [button('×', () => {
+      state.entries = state.entries.filter((other) => other !== entry);
+      changed('entries');
+    }, { 'aria-label': text('volume_remove', { id: entry.id }) })]))));
+  $('matrix').hidden = !matrix;
+  renderMatrix();
+});
+
+on('candidates', () => {
+  if (matrix && matrix.ids.join('\n') !== candidates.rows.map(({ id }) => id).join('\n')) matrix = undefined;
+  $('matrix').hidden = !matrix;
+});
+on('controls', () => {
+  $('compare-all').disabled = state.running !== undefined || state.entries.length === 0 || candidates.rows.length === 0;
+});
+$('compare-all').addEventListener('click', compareAll);

@@ -1,0 +1,58 @@
+// The tool bar of the views: what dragging does, zoom, the model's field of view, help.
+
+import { on, run, state, withModel } from './app.js';
+import { $ } from './dom.js';
+import { viewer } from './volume.js';
+
+/** Loads the model when there is none: its field of view is asked for. @param {(box: import('../pkg/index.js').VoxelBox) => unknown} show */
+const withBox = (show) => run('phase_model', async (call) => {
+  await withModel(call);
+  const box = await state.volume?.modelBox();
+  if (box) await show(box);
+});
+
+const pressed = (id) => $(id).getAttribute('aria-pressed') === 'true';
+const press = (id, value) => $(id).setAttribute('aria-pressed', String(value));
+
+async function toggleBox() {
+  if (pressed('model-box')) viewer.showBox(undefined);
+  else await withBox((box) => viewer.showBox(box));
+  press('model-box', viewer.box !== undefined);
+}
+
+async function toggleModelGrid() {
+  if (pressed('model-grid')) await viewer.showModelGrid(undefined);
+  else await withBox((box) => viewer.showModelGrid(box));
+  press('model-grid', viewer.grid?.name === 'model');
+}
+
+function toggleSmooth() {
+  press('smooth', !pressed('smooth'));
+  $('planes').classList.toggle('pixels', !pressed('smooth'));
+}
+
+viewer.onKey = (key) => {
+  const acts = { b: toggleBox, m: toggleModelGrid, p: toggleSmooth, '?': () => $('help').showModal() };
+  if (!(key in acts)) return false;
+  acts[key]();
+  return true;
+};
+
+on('volume', () => {
+  press('model-box', viewer.box !== undefined);
+  press('model-grid', viewer.grid?.name === 'model');
+});
+on('controls', () => {
+  for (const id of ['model-box', 'model-grid']) $(id).disabled = state.running !== undefined || !state.volume;
+});
+
+$('tool').addEventListener('change', () => { viewer.tool = $('tool').value; });
+$('zoom-in').addEventListener('click', () => viewer.zoom(1.5));
+$('zoom-out').addEventListener('click', () => viewer.zoom(1 / 1.5));
+$('fit').addEventListener('click', () => viewer.fit());
+$('reset').addEventListener('click', () => viewer.reset());
+$('invert').addEventListener('click', () => viewer.invert());
+$('smooth').addEventListener('click', toggleSmooth);
+$('model-box').addEventListener('click', toggleBox);
+$('model-grid').addEventListener('click', toggleModelGrid);
+$('help-open').addEventListener('click', () => $('help').showModal());

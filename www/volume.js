@@ -1,0 +1,230 @@
+// The CT volume: opening it, what the file check and the privacy check found, and the views.
+
+import { changed, cures, freshSession, on, run, showError, state, toAccept } from './app.js';
+import { $, button, download, element } from './dom.js';
+import { number, placeText, ruleText, text } from './i18n.js';
+import { Viewer } from './viewer.js';
+
+/** @typedef {import('../pkg/index.js').VolumeSource} VolumeSource @typedef {import('../pkg/index.js').ReadOptions} ReadOptions */
+/** @typedef {import('./app.js').Entry} Entry */
+
+// What a saved copy is called: nothing of the original name.
+const CLEAN_NAME = 'volume.nii.gz';
+// Identifiers drawn at once; the count is of all.
+const IDENTIFIERS_SHOWN = 200;
+
+export const viewer = new Viewer(
+  { planes: $('planes'), presets: $('presets'), width: $('window-width'), level: $('window-level'), probe: $('probe'), cross: $('cross') },
+  (error) => showError(error),
+);
+
+// ---- opening
+
+/** @param {Entry} entry @param {import('./app.js').Call} call */
+export async function openEntry(entry, call) {
+  $('frame-form').hidden = true;
+  const session = await freshSession(call);
+  let volume;
+  try {
+    volume = await session.readVolume(entry.source, { ...entry.reading, ...call });
+  } catch (error) {
+    state.refused = entry;
+    if (error?.code === 'E_4D') askFrame(entry, error.detail.n);
+    throw error;
+  }
+  const before = state.volume;
+  const again = state.entry?.source === entry.source ? before : undefined;
+  before?.close();
+  // What was accepted of the same file stays accepted while it says the same.
+  const same = (a, b) => JSON.stringify([a.code, a.action, a.params]) === JSON.stringify([b.code, b.action, b.params]);
+  const asked = new Set(volume.findings.map(({ code }) => code));
+  const unchanged = new Set(volume.findings.filter((now) => again?.findings.some((then) => same(now, then))).map(({ code }) => code));
+  entry.accepted = new Set([...entry.accepted].filter((code) => (again ? unchanged : asked).has(code)));
+  entry.dims = volume.dims;
+  if (!state.entries.includes(entry)) state.entries.push(entry);
+  Object.assign(state, { entry, volume, refused: undefined, revealed: undefined, result: undefined });
+  changed('volume', 'result', 'entries');
+  await viewer.shown;
+}
+
+/** @param {VolumeSource} source @param {string} [name] of the file; never shown @returns {Entry} */
+export function newEntry(source, name = '') {
+  const used = state.entries.map(({ id }) => Number(id));
+  return { id: String(Math.max(0, ...used) + 1), source, name, reading: {}, accepted: new Set() };
+}
+
+/** The same file with a correction: it takes the entry's place, and its latent is no longer right. @param {ReadOptions} change */
+const readAgain = (change) => run('phase_read', (call) => {
+  if (!state.entry) throw new Error('no volume is open');
+  const { entry } = state;
+  const before = { ...entry };
+  Object.assign(entry, { reading: { ...entry.reading, ...change }, latent: undefined });
+  return openEntry(entry, call).catch((error) => {
+    Object.assign(entry, before);
+    throw error;
+  });
+});
+
+/** @param {Entry} entry @param {number} count */
+function askFrame(entry, count) {
+  $('frame-form').hidden = false;
+  $('frame').max = count;
+  $('frame-form').onsubmit = (event) => {
+    event.preventDefault();
+    run('phase_read', (call) => openEntry({ ...entry, reading: { ...entry.reading, frame: Number($('frame').value) - 1 } }, call));
+  };
+}
+
+/** One volume, or several one after the other; the last one stays open. @param {readonly File[]} files */
+export function openVolumes(files) {
+  const named = (ending) => files.find((file) => file.name.toLowerCase().endsWith(ending));
+  const [header, image] = [named('.hdr'), named('.img')];
+  const stem = (name) => name.replace(/\.(nii(\.gz)?|hdr|img|gz)$/i, '');
+  const sources = header && image ? [[{ header, image }, stem(header.name)]] : files.map((file) => [file, stem(file.name)]);
+  if (sources.length === 0) return undefined;
+  return run('phase_read', async (call) => {
+    for (const [source, name] of sources) await openEntry(newEntry(source, name), call);
+  });
+}
+
+cures({
+  assume_lps() {
+    const { refused } = state;
+    if (refused) run('phase_read', (call) => openEntry({ ...refused, reading: { ...refused.reading, orientation: 'assume-lps' } }, call));
+  },
+});
+
+// ---- what is shown
+
+on('volume', () => {
+  const { volume, entry } = state;
+  $('volume').hidden = !volume;
+  $('drop').classList.toggle('compact', volume !== undefined);
+  if (!volume) return;
+  const triple = (values) => values.map((v) => number(v, { maximumFractionDigits: 3 })).join(' × ');
+  const facts = [
+    ['volume_n', entry?.id ?? ''], ['dims', triple(volume.dims)], ['spacing', `${triple(volume.spacingMm)} mm`],
+    ['orientation', volume.orientationKnown ? volume.orientation : `${volume.orientation} (${text('assumed')})`],
+    ['datatype', volume.datatype], ['hu_range', volume.huRange.map((v) => number(v)).join(' … ')],
+  ];
+  $('strip').replaceChildren(...facts.map(([key, value]) => element('div', {}, element('dt', {}, text(key)), element('dd', {}, value))));
+
+  const items = volume.findings.map((finding) => {
+    const item = element('li', {}, element('code', {}, finding.code), element('span', {}, text(finding.code, finding.params)),
+      element('span', { className: 'quiet' }, text(`action_${finding.action}`)));
+    if (toAccept().includes(finding)) {
+      const box = element('input', { type: 'checkbox', checked: entry?.accepted.has(finding.code), 'data-accept': finding.code });
+      box.addEventListener('change', () => {
+        if (box.checked) entry?.accepted.add(finding.code);
+        else entry?.accepted.delete(finding.code);
+        changed();
+        renderOrientation();
+      });
+      item.append(...corrections(finding), element('label', {}, box, ` ${text(finding.code === 'W_NOXFORM' ? 'accept_W_NOXFORM' : 'accept')}`));
+    }
+    return item;
+  });
+  $('findings').replaceChildren(...(items.length > 0 ? items : [element('li', {}, text('findings_none'))]));
+
+  const { scaling, orientation } = entry?.reading ?? {};
+  const made = [
+    ...(typeof scaling === 'object' ? [text('corrected_scaling', { ...scaling })] : []),
+    ...(orientation ? [text(orientation === 'assume-lps' ? 'assume_lps' : 'other_form')] : []),
+  ];
+  $('corrected').hidden = made.length === 0;
+  $('corrected-text').textContent = `${text('corrected')} ${made.join('; ')}`;
+  renderIdentifiers();
+  renderOrientation();
+  if (viewer.volume !== volume) viewer.show(volume, viewer.volume?.dims.join() === volume.dims.join());
+});
+
+on('controls', () => {
+  const busy = state.running !== undefined;
+  for (const id of ['choose-file', 'save-clean', 'uncorrect']) $(id).disabled = busy;
+  for (const made of document.querySelectorAll('[data-correct]')) /** @type {HTMLButtonElement} */ (made).disabled = busy;
+});
+
+/** Letters wait for the user's word when the file does not give them, and are marked as assumed after (N-14). */
+function renderOrientation() {
+  const { volume, entry } = state;
+  if (!volume) return;
+  viewer.lettersHidden = !volume.orientationKnown && toAccept().some(({ code }) => code === 'W_NOXFORM' && !entry?.accepted.has(code));
+  viewer.inHu = !volume.findings.some(({ code }) => ['E_NOT_HU', 'W_HU_RAW', 'W_HU_OFFSET', 'W_MASK'].includes(code));
+  $('orientation-banner').hidden = volume.orientationKnown;
+  $('orientation-banner').textContent = text(viewer.lettersHidden ? 'orientation_unknown' : 'orientation_assumed');
+  viewer.relabel();
+}
+
+/** What can be done about a finding other than accepting it. @param {import('../pkg/index.js').Finding} finding */
+function corrections({ code }) {
+  const { scaling } = state.entry?.reading ?? {};
+  const given = typeof scaling === 'object' ? scaling : { slope: 1, intercept: 0 };
+  const correct = (key, change) => button(text(key), () => readAgain(change), { 'data-correct': key });
+  const assumeLps = () => correct('assume_lps', { orientation: 'assume-lps' });
+  switch (code) {
+    // On top of a scaling that was given before.
+    case 'W_HU_OFFSET': return [correct('subtract_1024', { scaling: { ...given, intercept: given.intercept - 1024 } })];
+    case 'W_HU_RAW': return [scalingForm(given)];
+    case 'W_DISAGREE': return [correct('other_form', { orientation: 'other-form' }), assumeLps()];
+    case 'E_XFORM': return [assumeLps()];
+    default: return [];
+  }
+}
+
+/** @param {{ slope: number, intercept: number }} given */
+function scalingForm(given) {
+  const fields = Object.entries(given).map(([name, value]) =>
+    element('input', { type: 'number', step: 'any', required: true, name, value: String(value) }));
+  const form = element('form', {}, ...fields.map((input) => element('label', {}, `${text(input.name)} `, input)),
+    element('button', { 'data-correct': 'apply_scaling' }, text('apply_scaling')));
+  form.addEventListener('submit', (event) => {
+    event.preventDefault();
+    readAgain({ scaling: /** @type {any} */ (Object.fromEntries(fields.map((input) => [input.name, Number(input.value)]))) });
+  });
+  return form;
+}
+
+// ---- privacy
+
+function renderIdentifiers() {
+  const { volume, revealed } = state;
+  if (!volume) return;
+  const { identifiers } = volume;
+  $('privacy-summary').textContent = text(identifiers.length === 0 ? 'privacy_none' : 'privacy_some', { n: identifiers.length });
+  const items = identifiers.slice(0, IDENTIFIERS_SHOWN).map(({ rule, place, masked }, i) => element('li', {},
+    element('span', {}, placeText(place)), element('span', { className: 'quiet' }, ruleText(rule)), element('code', {}, revealed?.[i] ?? masked)));
+  if (identifiers.length > IDENTIFIERS_SHOWN) items.push(element('li', { className: 'quiet' }, text('first_shown', { n: IDENTIFIERS_SHOWN })));
+  $('identifiers').replaceChildren(...items);
+  $('identifiers').hidden = items.length === 0;
+  $('reveal').hidden = items.length === 0;
+  $('reveal').textContent = text(revealed ? 'conceal' : 'reveal');
+  $('reveal').setAttribute('aria-expanded', String(revealed !== undefined));
+}
+
+async function reveal() {
+  const { volume } = state;
+  try {
+    const texts = state.revealed ? undefined : await volume?.revealIdentifiers();
+    if (volume !== state.volume) return;
+    state.revealed = texts;
+    renderIdentifiers();
+  } catch (error) {
+    showError(error);
+  }
+}
+
+const saveClean = () => run('phase_clean', async ({ signal, onProgress }) => {
+  const copy = await state.volume?.cleanCopy({ signal, onProgress: (progress) => onProgress(/** @type {any} */ ({ ...progress, phase: 'clean' })) });
+  if (!copy) return undefined;
+  download(copy, CLEAN_NAME);
+  return () => text('clean_saved', { name: CLEAN_NAME });
+});
+
+$('choose-file').addEventListener('click', () => $('file').click());
+$('file').addEventListener('change', () => {
+  openVolumes([...$('file').files]);
+  $('file').value = '';
+});
+$('uncorrect').addEventListener('click', () => readAgain({ scaling: undefined, orientation: undefined }));
+$('reveal').addEventListener('click', reveal);
+$('save-clean').addEventListener('click', saveClean);
