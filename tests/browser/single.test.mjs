@@ -23,7 +23,7 @@ after(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-for (const backend of ['cpu']) {
+for (const backend of ['cpu', 'webgpu']) {
   test(`sample, Rank, export, without a server (${backend})`, { timeout: 2 * SLOW_MS }, async () => {
     const context = await browser.newContext({ locale: 'en-US' });
     await context.setOffline(true);
