@@ -402,9 +402,6 @@ export const MESSAGES = {
   window_of: ['Window width {width}, level {level} HU', '窗宽 {width}，窗位 {level} HU'],
   voxel_digest: ['SHA-256 of the voxels', '体素 SHA-256'],
   accepted: ['accepted', '已接受'],
-  requests: ['Addresses that were asked for', '已请求的地址'],
-  requests_own: ['{n} addresses, all of this site. No file and no text was sent.', '共 {n} 个地址，均属本站；未发送任何文件或文本。'],
-  requests_foreign: ['{n} addresses, {foreign} of them of other sites.', '共 {n} 个地址，其中 {foreign} 个属于其他网站。'],
   clear_all: ['Clear all', '全部清除'],
   clear_note: [
     'Volumes, reports, results, cached models and settings of this page are removed from memory and from this browser. Saved files stay.',

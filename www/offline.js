@@ -109,7 +109,9 @@ export async function start(urls) {
   summary.append(say(make('span'), 'net_heading'), ' ', parts.status);
   parts.panel.append(summary, parts.notes, parts.actions, say(make('h3'), 'net_urls'), parts.urls);
   parts.panel.addEventListener('toggle', renderUrls);
-  document.querySelector('main')?.after(parts.panel);
+  const footer = make('footer');
+  footer.append(parts.panel);
+  document.querySelector('main')?.after(footer);
   for (const name of ['online', 'offline']) window.addEventListener(name, render);
   render();
   if (!workers) return;

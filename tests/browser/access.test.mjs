@@ -56,7 +56,7 @@ for (const [locale, theme] of [['en-US', 'dark'], ['zh-CN', 'light']]) {
     await page.click('#compare-all');
     await page.waitForSelector('#matrix-rows tr', { timeout: SLOW_MS });
     await idle(page);
-    for (const id of ['model', 'requests']) await page.click(`#${id} > summary`);
+    for (const id of ['model', 'network']) await page.click(`#${id} > summary`);
     await page.click('#model-box');
     await page.waitForSelector('.box:not([hidden])');
     await idle(page);

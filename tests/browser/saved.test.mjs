@@ -1,4 +1,4 @@
-// What the page saves, what it says about requests, clearing everything, and models of one's own.
+// What the page saves, clearing everything, samples, and models of one's own.
 
 import assert from 'node:assert/strict';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
@@ -72,19 +72,6 @@ test('JSON, CSV and a page: the record and the notice in each, texts only when a
   assert.deepEqual(sizes, [560, 560, 560]);
   await plain.page.screenshot({ path: join(out, 'report-zh.png'), fullPage: true });
   await plain.finish();
-});
-
-test('the addresses that were asked for are listed: the server saw no other', { timeout: SLOW_MS }, async () => {
-  const { page, finish } = await ranked();
-  await page.click('#requests > summary');
-  await page.waitForSelector('#requests-list li');
-  const listed = new Set(await page.locator('#requests-list code').allTextContents());
-  const seen = new Set(tests.requests.map((line) => tests.origin + line.split(' ')[1]));
-  // The worker's own scripts are in the timeline of the worker.
-  const missing = [...seen].filter((url) => !listed.has(url) && !/\/ctmatch\/(core|error|probe|latents|weights|worker)\.js$|wasm\/ctmatch\.js$/.test(url));
-  assert.deepEqual(missing.filter((url) => !url.endsWith('/favicon.ico')), []);
-  assert.ok((await page.textContent('#requests-summary')).includes(text('requests_own', { n: listed.size })));
-  await finish();
 });
 
 test('clear all: nothing is left in memory or in the browser', { timeout: 2 * SLOW_MS }, async () => {
