@@ -592,7 +592,7 @@ fn the_command_explains_writes_the_map_and_plays_the_pointing_game() {
     for row in rows {
         assert_eq!(row["volumes"], 2);
         let (one, three) = (number(&row["chance"]["1"]), number(&row["chance"]["3"]));
-        assert!((one * 432.0 - number(&row["markedCubes"])).abs() < 1e-9, "12 × 6 × 6 cubes: {row}");
+        assert!((one * 1728.0 - number(&row["markedCubes"])).abs() < 1e-9, "12 × 12 × 12 cubes: {row}");
         assert!(0.0 < one && one < three && three < 0.5, "{row}");
         for method in ["share", "tangent", "leave-one-out", "baseline"] {
             let (one, three) = (number(&row["hit"][method]["1"]["value"]), number(&row["hit"][method]["3"]["value"]));
