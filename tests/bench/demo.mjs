@@ -40,7 +40,7 @@ const measured = Object.fromEntries(['f32', 'q8', 'q4'].map((variant) => {
   for (let part = 1; part <= PARTS; part++) {
     const store = at(`${variant}-${part}.safetensors`);
     rmSync(store, { force: true });
-    run('encode', ...chosen, '--volumes', phantoms, ...reports, '--shard', `${part}/${PARTS}`, '--store', store);
+    run('encode', ...chosen, '--volumes', phantoms, ...reports, '--accept', 'W_SPACING', '--shard', `${part}/${PARTS}`, '--store', store);
     stores.push(store);
   }
   const all = stores.flatMap((store) => ['--store', store]);
@@ -132,7 +132,8 @@ ${['text', 'slabs', 'latents', 'volumes'].filter(last).map((stage) => {
     return row(stage, step, seconds(stage), Object.entries(losses).map(([name, x]) => `${name} ${x.toFixed(3)}`).join(', '));
   }).join('\n')}
 
-The whole log is \`train-log.jsonl\`. Times are those of two cores shared with other work.
+The whole log is \`train-log.jsonl\`. Times are those of two cores shared with much other work; the first two stages, which do not
+depend on each other, ran at the same time.
 
 ## Limits
 

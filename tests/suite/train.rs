@@ -11,6 +11,8 @@ mod text;
 #[path = "../../src/cli/train/tower.rs"]
 mod tower;
 
+use crate::command::json;
+use crate::command::path;
 use crate::npy::Array;
 use crate::npy::parse_npy;
 use crate::npy::parse_npz;
@@ -26,6 +28,7 @@ use parameters::Gradients;
 use parameters::Parameters;
 use std::collections::BTreeMap;
 use std::io::Cursor;
+use std::path::Path;
 use tower::BIAS;
 use tower::Tower;
 
@@ -129,5 +132,22 @@ fn the_text_tower_is_the_reference() {
         let leaves = text::Leaves::new(&parameters, Device::flex());
         let found = text::numbers(text::latents(&leaves, &manifest.text, &texts));
         assert_close(case.name, &found, activations["text_latent"].f32(), 1e-4);
+    }
+}
+
+#[test]
+fn the_bundled_model_finds_the_reports_of_the_bundled_samples() {
+    let www = Path::new(env!("CARGO_MANIFEST_DIR")).join("www");
+    let reports = www.join("sample/reports.json");
+    let model = www.join("model");
+    for (sample, report) in [("chest", "A"), ("chest-2", "B"), ("chest-3", "C")] {
+        let volume = www.join(format!("sample/{sample}.nii.gz"));
+        let fixed = ["rank", "--model", path(&model), "--volume", path(&volume), "--reports", path(&reports)];
+        let ranking = json(&[&fixed[..], &["--device", "cpu", "--strict", "--quiet", "--json"]].concat());
+        assert_eq!(ranking["rows"][0]["id"], report, "{sample}");
+        assert_eq!(
+            (&ranking["provenance"]["model"], &ranking["provenance"]["untrained"]),
+            (&"demo-phantoms".into(), &false.into())
+        );
     }
 }

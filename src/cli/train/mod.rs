@@ -58,8 +58,6 @@ const PROJECTION: &str = "to_visual_latent.weight";
 /// Mean pooled tokens, which every volume resembles, `[1, plane · dim]`; and where they go, `[latent]`.
 const CENTRE: &str = "train.centre";
 const OFFSET: &str = "train.offset";
-/// Changed reports of a phantom that its image is compared with.
-const CHANGED: usize = 5;
 /// Length of an image latent before it is normalized, when training on volumes begins: steps of the optimizer are absolute.
 const LENGTH: f32 = 8.0;
 /// Largest logarithm of a scale: cosines of latents with 96 channels need no more.
@@ -79,16 +77,16 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value = "4000")]
     phantoms: usize,
     /// Those of them that images are compared with texts on
-    #[arg(long, value_name = "N", default_value = "3000")]
+    #[arg(long, value_name = "N", default_value = "2500")]
     latent_phantoms: usize,
     /// Steps of the text tower
     #[arg(long, value_name = "N", default_value = "500")]
     text_steps: usize,
     /// Steps on slabs
-    #[arg(long, value_name = "N", default_value = "700")]
+    #[arg(long, value_name = "N", default_value = "1800")]
     slab_steps: usize,
     /// Steps of the projection, with the image tower as it is
-    #[arg(long, value_name = "N", default_value = "2000")]
+    #[arg(long, value_name = "N", default_value = "1500")]
     latent_steps: usize,
     /// Phantoms of such a step
     #[arg(long, value_name = "N", default_value = "64")]
@@ -527,7 +525,7 @@ impl Trainer<'_> {
 
     fn bank(&self, cases: &[Case], tokenizer: &Tokenizer) -> Result<Bank> {
         let said = |case: &Case| {
-            let changed = case.changed.iter().take(CHANGED).map(|(_, saying)| saying);
+            let changed = case.changed.iter().map(|(_, saying)| saying);
             case.views.iter().chain(changed).map(|saying| saying.text.clone()).collect::<Vec<_>>()
         };
         let texts: Vec<String> = cases.iter().flat_map(said).collect();
@@ -535,7 +533,7 @@ impl Trainer<'_> {
         let mut bank = Bank { views: Vec::new(), changed: Vec::new() };
         for case in cases {
             bank.views.push(std::array::from_fn(|_| all.next().unwrap_or_default()));
-            let changed = case.changed.iter().take(CHANGED).map(|(view, _)| (*view, all.next().unwrap_or_default()));
+            let changed = case.changed.iter().map(|(view, _)| (*view, all.next().unwrap_or_default()));
             bank.changed.push(changed.collect());
         }
         Ok(bank)
@@ -579,7 +577,6 @@ impl Trainer<'_> {
                 .map(|(&i, d)| image::gains_back(&self.parameters, &codes[i], d, depth))
                 .collect();
             dgains.iter().for_each(|d| gradients.add(image::GAIN, d));
-            self.share(&mut gradients);
             let rate = self.rate(a.latent_steps);
             self.step += 1;
             let norm = self.parameters.step(&gradients, rate, self.step);
@@ -596,24 +593,6 @@ impl Trainer<'_> {
             }
         }
         self.next_stage()
-    }
-
-    /// Places of a quadrant learn together: what a finding looks like does not depend on where in it. With a matrix per place, 1.3 million
-    /// numbers, a few thousand phantoms are learned by heart.
-    fn share(&self, gradients: &mut Gradients) {
-        let (dim, side) = (self.manifest.vision.dim, self.manifest.vision.side());
-        let quadrant = |place: usize| 2 * (2 * (place / side) / side) + 2 * (place % side) / side;
-        let Some(gradient) = gradients.0.get_mut(PROJECTION) else { return };
-        for row in gradient.chunks_exact_mut(side * side * dim) {
-            let mut means = vec![0.0; 4 * dim];
-            for (place, block) in row.chunks_exact(dim).enumerate() {
-                let mean = &mut means[quadrant(place) * dim..][..dim];
-                mean.iter_mut().zip(block).for_each(|(mean, g)| *mean += 4.0 * g / (side * side) as f32);
-            }
-            for (place, block) in row.chunks_exact_mut(dim).enumerate() {
-                block.copy_from_slice(&means[quadrant(place) * dim..][..dim]);
-            }
-        }
     }
 
     /// All of the image side together, at a low rate.
@@ -792,35 +771,30 @@ impl Trainer<'_> {
         z
     }
 
-    /// Begins with one matrix for the right and one for the left half, those that best map their mean tokens to the texts' latents (ridge
-    /// regression).
+    /// Begins with the same matrix at every place, the one that best maps mean tokens to the texts' latents (ridge regression).
     fn fit_projection(&mut self, codes: &[Vec<u16>], depth: usize, told: &Told<'_>) {
         let (dim, latent) = (self.manifest.vision.dim, self.manifest.dim_latent);
         let plane = self.manifest.vision.side() * self.manifest.vision.side();
-        let both = 2 * dim;
-        let add = |mut normal: Vec<Vec<f64>>, (codes, views): (&Vec<u16>, &[Vec<f32>; VIEWS])| {
-            // Height runs to the patient's left.
-            let pooled = image::pooled(&self.parameters, codes, depth);
-            let halves = pooled.chunks_exact(plane / 2 * dim).flat_map(|half| tower::column_sums(half, dim));
-            let mean: Vec<f64> = halves.map(|x| f64::from(x) / plane as f64).collect();
+        let mut normal = vec![vec![0.0f64; dim + latent]; dim];
+        for (codes, views) in codes.iter().zip(&told.bank.views) {
+            let sum = tower::column_sums(&image::pooled(&self.parameters, codes, depth), dim);
+            let mean: Vec<f64> = sum.iter().map(|x| f64::from(*x) / plane as f64).collect();
             let target: Vec<f64> =
                 (0..latent).map(|j| views.iter().map(|view| f64::from(view[j])).sum::<f64>() / VIEWS as f64).collect();
             for (row, x) in normal.iter_mut().zip(&mean) {
                 row.iter_mut().zip(mean.iter().chain(&target)).for_each(|(sum, y)| *sum += x * y);
             }
-            normal
-        };
-        let mut normal = codes.iter().zip(&told.bank.views).fold(vec![vec![0.0; both + latent]; both], add);
-        let trace: f64 = (0..both).map(|i| normal[i][i]).sum();
-        (0..both).for_each(|i| normal[i][i] += 1e-6 * trace);
-        let solved = solve(normal, both);
+        }
+        let trace: f64 = (0..dim).map(|i| normal[i][i]).sum();
+        (0..dim).for_each(|i| normal[i][i] += 1e-6 * trace);
+        let solved = solve(normal, dim);
         // The texts' latents are of length 1, so what is fitted to them is about as long.
         let size = f64::from(LENGTH) / plane as f64;
         let weight = self.parameters.values_mut(PROJECTION);
         for l in 0..latent {
             for place in 0..plane {
                 for i in 0..dim {
-                    weight[(l * plane + place) * dim + i] = (solved[2 * place / plane * dim + i][l] * size) as f32;
+                    weight[(l * plane + place) * dim + i] = (solved[i][l] * size) as f32;
                 }
             }
         }
@@ -830,11 +804,11 @@ impl Trainer<'_> {
     /// own, so that the search of the codebook, which sees directions only, tells it from its surroundings.
     ///
     /// A unit is `value · gelu(gate)`. The norm before it has mean 0, so its bias along (1, …, 1) is a constant for both: the value is 1,
-    /// the gate is the logit of the finding as read from the normed token (least squares), from where few patches without it come.
+    /// the gate is the logit of the finding as read from the normed token (least squares).
     fn raise_findings(&mut self, grids: &Grids) {
         /// Bias along (1, …, 1), and length of a move per logit; tokens are about 10 long.
         const CONSTANT: f32 = 4.0;
-        const MOVE: f32 = 3.0;
+        const MOVE: f32 = 4.0;
         let (dim, inner) = (self.manifest.vision.dim, self.manifest.vision.ff_inner());
         let at = "visual_transformer.enc_temporal_transformer.layers.0.3";
         let (n, p) = (FINDINGS.len(), &self.parameters);
@@ -842,7 +816,6 @@ impl Trainer<'_> {
         let bias = image::position_bias(p, vision);
         let tower = Tower { config: vision, parameters: p, bias: &bias };
         let one = |phantom: usize| {
-            let mut absent = vec![Vec::new(); n];
             let mut normal = vec![vec![0.0f64; dim + 1 + n]; dim + 1];
             let (tokens, _) = tower.forward(&grids.patches(phantom, 0..grids.depth(), None), grids.depth(), true);
             for (token, logits) in tokens.chunks_exact(dim).zip(image::logits(p, &tokens).chunks_exact(n)) {
@@ -854,25 +827,10 @@ impl Trainer<'_> {
                     row.iter_mut().zip(y).for_each(|(sum, y)| *sum += a * y);
                 }
             }
-            let logits = image::logits(p, &tokens);
-            let marked = (0..grids.depth()).flat_map(|slab| grids.marked(phantom, slab));
-            logits.iter().zip(marked).enumerate().filter(|(_, (_, marked))| *marked == 0.0).for_each(|(i, (x, _))| {
-                absent[i % n].push(*x);
-            });
-            (normal, absent)
+            normal
         };
-        let (sums, absent): (Vec<_>, Vec<_>) = (0..32.min(self.arguments.phantoms)).into_par_iter().map(one).unzip();
-        // Per finding, where its gate opens, and how steeply.
-        let gates: Vec<[f32; 2]> = (0..n)
-            .map(|f| {
-                let mut all: Vec<f32> = absent.iter().flat_map(|absent| absent[f].iter().copied()).collect();
-                all.sort_by(f32::total_cmp);
-                let at = |share: f32| all[(share * (all.len() - 1) as f32) as usize];
-                // Of patches without the finding 1 in 100 is above; the spread is that of the middle 68 in 100.
-                [at(0.99), 1.5 / (0.5 * (at(0.84) - at(0.16))).max(1e-3)]
-            })
-            .collect();
-        let mut normal: Vec<Vec<f64>> = sums[0].clone();
+        let sums: Vec<_> = (0..32.min(self.arguments.phantoms)).into_par_iter().map(one).collect();
+        let mut normal = sums[0].clone();
         for other in &sums[1..] {
             normal.iter_mut().flatten().zip(other.iter().flatten()).for_each(|(sum, x)| *sum += x);
         }
@@ -899,10 +857,8 @@ impl Trainer<'_> {
             up[f * dim..][..dim].fill(ones / CONSTANT);
             let gate = (inner + f) * dim;
             let mean = (0..dim).map(|i| solved[i][f] as f32).sum::<f32>() / dim as f32;
-            let [threshold, slope] = gates[f];
             for i in 0..dim {
-                let constant = (solved[dim][f] as f32 - threshold) * ones / CONSTANT;
-                up[gate + i] = slope * (solved[i][f] as f32 - mean + constant);
+                up[gate + i] = solved[i][f] as f32 - mean + solved[dim][f] as f32 * ones / CONSTANT;
             }
         }
         let down = self.parameters.values_mut(&format!("{at}.4.weight"));
@@ -926,7 +882,7 @@ impl Trainer<'_> {
         let all: Vec<(&[f32], &Vec<f32>)> =
             seen.iter().flat_map(|(units, marked)| units.chunks_exact(dim).zip(marked)).collect();
         let holders: Vec<Vec<usize>> =
-            (0..FINDINGS.len()).map(|f| (0..all.len()).filter(|&i| all[i].1[f] > 0.15).collect()).collect();
+            (0..FINDINGS.len()).map(|f| (0..all.len()).filter(|&i| all[i].1[f] > 0.4).collect()).collect();
         let (mut sample, mut held) = (Vec::new(), Vec::new());
         for _ in 0..40 * codes {
             let holders = &holders[rng.below(FINDINGS.len())];
@@ -946,18 +902,10 @@ impl Trainer<'_> {
             sums[usize::from(code)].iter_mut().zip(held).for_each(|(sum, x)| *sum += x);
             counts[usize::from(code)] += 1.0;
         }
-        // Small lesions fill no patch: what counts is how a row compares with the best for its finding.
-        let best: Vec<f32> = (0..FINDINGS.len())
-            .map(|f| {
-                let mut all: Vec<f32> = sums.iter().zip(&counts).map(|(sums, n)| sums[f] / n.max(1.0)).collect();
-                all.sort_by(f32::total_cmp);
-                all[all.len() * 98 / 100].max(0.02)
-            })
-            .collect();
-        let gains = sums.iter().zip(&counts).map(|(sums, count)| {
-            let held = sums.iter().zip(&best).map(|(sum, best)| sum / count.max(1.0) / best);
-            0.03 + held.fold(0f32, |most, x| most.max(x.min(1.0)))
-        });
+        let gains = sums
+            .iter()
+            .zip(&counts)
+            .map(|(sums, count)| 0.03 + sums.iter().fold(0f32, |most, sum| most.max(sum / count.max(1.0))));
         *self.parameters.values_mut(image::GAIN) = gains.collect();
         *self.parameters.values_mut(CODEBOOK) = rows;
     }
