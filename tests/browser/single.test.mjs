@@ -2,14 +2,14 @@
 
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { buildSingle } from '../../hosting/single.mjs';
 import { MESSAGES } from '../../www/i18n.js';
-import { attempt, out, SLOW_MS, startBrowser } from './harness.mjs';
+import { attempt, out, SLOW_MS, startBrowser, www } from './harness.mjs';
 
 const folder = mkdtempSync(join(tmpdir(), 'ctmatch-single-'));
 const address = pathToFileURL(join(folder, 'ctmatch.html')).href;
@@ -21,6 +21,28 @@ before(async () => {
 after(async () => {
   await browser?.close();
   rmSync(folder, { recursive: true, force: true });
+});
+
+test('another model by file picker', { timeout: SLOW_MS }, async () => {
+  const model = join(www, 'model');
+  const files = await Promise.all((await readdir(model)).map(async (name) => {
+    const bytes = await readFile(join(model, name));
+    const buffer = name === 'manifest.json' ? Buffer.from(JSON.stringify({ ...JSON.parse(bytes.toString()), id: 'from-a-stick' })) : bytes;
+    return { name, mimeType: 'application/octet-stream', buffer };
+  }));
+  const context = await browser.newContext({ locale: 'en-US' });
+  await context.setOffline(true);
+  const page = await context.newPage();
+  await page.goto(address);
+  await page.waitForFunction(() => !document.querySelector('#use-sample').disabled);
+  await page.check('input[name="backend"][value="cpu"]');
+  await page.setInputFiles('#model-files', files);
+  await page.waitForFunction(([id, source]) => [id, source].every((text) => document.querySelector('#model-facts').textContent.includes(text)), ['from-a-stick', MESSAGES.from_file[0]]);
+  await page.click('#use-sample');
+  await page.waitForFunction(() => !document.querySelector('#rank').disabled);
+  await page.click('#rank');
+  await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });
+  await context.close();
 });
 
 for (const backend of ['cpu', 'webgpu']) {
