@@ -71,15 +71,14 @@ function renderRows() {
     if (inGroup.get(row.tieGroup) > 1) place.append(' ', element('span', { className: 'tie' }, text('tie')));
     const { truncated } = rows[row.index];
     return element('tr', {}, place,
-      element('td', {}, element('strong', {}, row.id), ...(truncated ? [' ', element('span', { className: 'tie' }, text('truncated_short'))] : []),
+      element('td', {}, element('strong', {}, row.id), ' ', button(text('compare'), () => compare(row.index), {
+        'data-compare': row.index, 'aria-pressed': compared.includes(row.index), 'aria-label': text('compare_id', { id: row.id }),
+      }), ...(truncated ? [' ', element('span', { className: 'tie' }, text('truncated_short'))] : []),
         element('div', { className: 'excerpt' }, rows[row.index].text)),
       element('td', { className: 'number cosine' }, cosineText(row.cosine)),
       element('td', { className: 'number' }, row === last ? '' : cosineText(row.marginToNext)),
       element('td', {}, bar(high > low ? (row.cosine - low) / (high - low) : 1)),
-      element('td', { className: 'number' }, percent(row.share)),
-      element('td', {}, button(text('compare'), () => compare(row.index), {
-        'data-compare': row.index, 'aria-pressed': compared.includes(row.index), 'aria-label': text('compare_id', { id: row.id }),
-      })));
+      element('td', { className: 'number' }, percent(row.share)));
   }));
 }
 
@@ -88,7 +87,7 @@ on('result', () => {
   if (!state.result) return;
   const { ranking, timingsMs } = state.result;
   $('result-head').replaceChildren(...headings([['col_rank', 'number'], ['col_report', ''], ['col_cosine', 'number'], ['col_margin', 'number'],
-    ['col_bar', ''], ['col_share', 'number', { n: ranking.rows.length }], ['compare', '']]));
+    ['col_bar', ''], ['col_share', 'number', { n: ranking.rows.length }]]));
   renderRows();
   renderComparison();
 
