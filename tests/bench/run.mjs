@@ -253,7 +253,7 @@ const report = { date: new Date().toISOString(), cpu: cpus()[0].model, cores: CO
 if (options.json) writeFileSync(options.json, `${JSON.stringify(report, null, 1)}\n`);
 
 const reference = results.find(({ engine }) => engine === 'ctmatch Chromium wasm');
-console.log(`\n${options.size}: ${work.toFixed(2)} GFLOP, ${report.cpu}, ${CORES} cores, ${report.date}; fastest of ${options.repeat}\n`);
+console.log(`\n${options.size}: ${work.toFixed(2)} GFLOP, ${report.cpu}, ${CORES} cores, ${report.date}; fastest of ${Number(options.repeat) || 1}\n`);
 console.log('| engine | threads | seconds | GFLOP/s | one product, GFLOP/s | processor seconds | GFLOP per processor second | time ÷ Chromium wasm | processor time ÷ Chromium wasm |');
 console.log('|---|---|---|---|---|---|---|---|---|');
 for (const { engine, threads, version, seconds, cpuSeconds, gflopPerSecond, productGflopPerSecond } of results) {
