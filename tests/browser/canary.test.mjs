@@ -93,6 +93,7 @@ test(JOURNEY, { timeout: 2 * SLOW_MS }, async () => {
   page.on('pageerror', (error) => lines.push(String(error)));
   await page.goto(`${origin}/`);
   await page.waitForFunction(() => document.querySelector('#network-state')?.dataset.text === 'net_open');
+  await page.click('#first-run button');
   await page.check('input[name="backend"][value="cpu"]');
 
   const file = join(folder, FILE_NAME);
