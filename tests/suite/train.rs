@@ -1,7 +1,9 @@
 //! The trainer's own towers: forward they equal the reference's activations, backward the slope of their own forward pass.
 
+#[allow(dead_code, reason = "the trainer uses the rest")]
 #[path = "../../src/cli/train/parameters.rs"]
 mod parameters;
+#[allow(dead_code, reason = "the trainer uses the rest")]
 #[path = "../../src/cli/train/text.rs"]
 mod text;
 #[path = "../../src/cli/train/tower.rs"]
@@ -127,7 +129,7 @@ fn the_text_tower_is_the_reference() {
         let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
         let leaves = text::Leaves::new(&parameters, Device::flex());
         let found = text::numbers(text::latents(&leaves, &manifest.text, &texts));
-        assert_close(case.name, &found, &activations["text_latent"].f32(), 1e-4);
+        assert_close(case.name, &found, activations["text_latent"].f32(), 1e-4);
     }
 }
 

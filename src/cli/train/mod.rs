@@ -418,11 +418,11 @@ impl Trainer<'_> {
             self.step += 1;
             let norm = self.parameters.step(&gradients, rate, self.step);
             self.limit_scales();
-            if self.step % 25 == 0 {
+            if self.step.is_multiple_of(25) {
                 let [facts, asked, contrast] = parts.map(|part| numbers(part)[0]);
                 self.note(json!({ "facts": facts, "prompts": asked, "contrast": contrast, "norm": norm }))?;
             }
-            if self.step % 100 == 0 {
+            if self.step.is_multiple_of(100) {
                 self.save()?;
             }
         }
@@ -465,9 +465,9 @@ impl Trainer<'_> {
             self.step += 1;
             let norm = self.parameters.step(&gradients, rate, self.step);
             mean += loss / 50.0;
-            if self.step % 50 == 0 {
+            if self.step.is_multiple_of(50) {
                 let mut line = json!({ "dense": mean, "norm": norm });
-                if self.step % 200 == 0 || self.step == steps {
+                if self.step.is_multiple_of(200) || self.step == steps {
                     line["slab auroc"] = self.slab_quality(held, &tests).into();
                     self.save()?;
                 }
@@ -582,9 +582,9 @@ impl Trainer<'_> {
             let norm = self.parameters.step(&gradients, rate, self.step);
             self.limit_scales();
             means.iter_mut().zip(compared.losses.into_iter().chain([norm])).for_each(|(mean, x)| *mean += x / 50.0);
-            if self.step % 50 == 0 {
+            if self.step.is_multiple_of(50) {
                 let mut line = named(&means);
-                if self.step % 250 == 0 || self.step == a.latent_steps {
+                if self.step.is_multiple_of(250) || self.step == a.latent_steps {
                     line["held out"] = self.judge(&held_codes, depth, judged)?;
                     self.save()?;
                 }
@@ -633,9 +633,9 @@ impl Trainer<'_> {
             let norm = self.parameters.step(&gradients, rate, self.step);
             self.limit_scales();
             means.iter_mut().zip(compared.losses.into_iter().chain([norm])).for_each(|(mean, x)| *mean += x / 25.0);
-            if self.step % 25 == 0 {
+            if self.step.is_multiple_of(25) {
                 let mut line = named(&means);
-                if self.step % 100 == 0 || self.step == a.volume_steps {
+                if self.step.is_multiple_of(100) || self.step == a.volume_steps {
                     let codes = self.look(held, judged.cases.len(), false, |_, seen| seen.codes);
                     line["held out"] = self.judge(&codes, depth, judged)?;
                     self.save()?;
@@ -935,7 +935,7 @@ impl Trainer<'_> {
         let round = |x: f64| (x * 1000.0).round() / 1000.0;
         let mut rng = Rng::new(0, "judge");
         let mut choice = [0.0; VIEWS];
-        for view in 0..VIEWS {
+        for (view, choice) in choice.iter_mut().enumerate() {
             for i in 0..count {
                 let own = tower::dot(z[i], &bank.views[i][view]);
                 let mut others = 0;
@@ -947,7 +947,7 @@ impl Trainer<'_> {
                         others += 1;
                     }
                 }
-                choice[view] += if own > best { 1.0 / count as f64 } else { 0.0 };
+                *choice += if own > best { 1.0 / count as f64 } else { 0.0 };
             }
         }
         // Against one changed report: presence, side, and the rest.
