@@ -145,7 +145,8 @@ ${['text', 'slabs', 'latents', 'volumes'].filter(last).map((stage) => {
   }).join('\n')}
 
 The whole log is \`train-log.jsonl\`. Times are those of two cores shared with much other work; the first two stages, which do not
-depend on each other, ran at the same time.
+depend on each other, ran at the same time, as runs of their own whose states were put together before the last. The settings were chosen
+among four on 200 phantoms with other seeds than those above.
 
 ## Limits
 

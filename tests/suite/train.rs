@@ -1,13 +1,11 @@
 //! The trainer's own towers: forward they equal the reference's activations, backward the slope of their own forward pass.
 
-// The test needs a part of each.
-#[allow(dead_code)]
+#[allow(dead_code, reason = "the trainer uses the rest")]
 #[path = "../../src/cli/train/parameters.rs"]
 mod parameters;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "the trainer uses the rest")]
 #[path = "../../src/cli/train/text.rs"]
 mod text;
-#[allow(dead_code)]
 #[path = "../../src/cli/train/tower.rs"]
 mod tower;
 

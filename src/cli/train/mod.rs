@@ -91,7 +91,7 @@ pub(crate) struct Arguments {
     /// Phantoms of such a step
     #[arg(long, value_name = "N", default_value = "64")]
     latents: usize,
-    /// Steps on whole volumes
+    /// Steps on whole volumes, all parameters together; the bundled model took none
     #[arg(long, value_name = "N", default_value = "0")]
     volume_steps: usize,
     /// Volumes of a step
@@ -935,7 +935,7 @@ impl Trainer<'_> {
         let round = |x: f64| (x * 1000.0).round() / 1000.0;
         let mut rng = Rng::new(0, "judge");
         let mut choice = [0.0; VIEWS];
-        for (view, right) in choice.iter_mut().enumerate() {
+        for (view, choice) in choice.iter_mut().enumerate() {
             for i in 0..count {
                 let own = tower::dot(z[i], &bank.views[i][view]);
                 let mut others = 0;
@@ -947,7 +947,7 @@ impl Trainer<'_> {
                         others += 1;
                     }
                 }
-                *right += if own > best { 1.0 / count as f64 } else { 0.0 };
+                *choice += if own > best { 1.0 / count as f64 } else { 0.0 };
             }
         }
         // Against one changed report: presence, side, and the rest.

@@ -1,8 +1,8 @@
 //! The image tower forward and backward on slices, one volume or one group of slabs at a time.
 //!
-//! The same formulas as `ctmatch::model::VisionTower`, with its parameters under the checkpoint's names. burn's automatic
-//! differentiation of that tower took far longer than its matrix products do: each element-wise operation is a pass over memory, and
-//! the depthwise convolution is 27 of them. Here burn multiplies matrices, loops do the rest, and volumes run on all cores.
+//! The same formulas as `ctmatch::model::VisionTower`, with its parameters under the checkpoint's names. In burn's automatic
+//! differentiation each element-wise operation is a pass over memory, and the depthwise convolution is 27 of them. Here burn multiplies
+//! matrices, loops do the rest, and volumes run on all cores.
 
 use super::parameters::Gradients;
 use super::parameters::Parameters;
