@@ -22,6 +22,9 @@ const volume = (key) => {
   return found;
 };
 
+/** A volume, if it is the key of one. @param {any} from */
+const received = (from) => (typeof from === 'number' ? volume(from) : from);
+
 /** The session makes a new promise once it has another device. @type {Promise<unknown> | undefined} */
 let watched;
 const watchLoss = () => {
@@ -68,6 +71,9 @@ const methods = {
   async modelBox(_call, key) {
     return { value: await volume(key).modelBox() };
   },
+  async exportMap(_call, key, values, options) {
+    return { value: await volume(key).exportMap({ values }, options) };
+  },
   async revealIdentifiers(_call, key) {
     return { value: await volume(key).revealIdentifiers() };
   },
@@ -100,7 +106,14 @@ const methods = {
     return { value: await opened().rank(image, reports, { ...options, signal: call.signal }) };
   },
   async zeroShot(call, from, options) {
-    return { value: await opened().zeroShot(typeof from === 'number' ? volume(from) : from, { ...options, ...call }) };
+    return { value: await opened().zeroShot(received(from), { ...options, ...call }) };
+  },
+  async explain(call, from, seen, options) {
+    const map = await opened().explain(received(from), { ...options, volume: received(seen), ...call });
+    return { value: map, transfer: [map.values.buffer, map.plane.buffer] };
+  },
+  async occlude(call, key, cubes, options) {
+    return { value: await opened().occlude(volume(key), cubes, { ...options, ...call }) };
   },
   async clearCache() {
     await opened().clearCache();

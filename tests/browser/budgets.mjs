@@ -2,10 +2,10 @@
 
 export const BUDGETS = {
   // JavaScript as bundlers ship it: minified. Comments do not count; they are for readers of the source.
-  jsGzBytes: 16 * 1024, // pkg/*.js, 15,250 measured; WEB_PACKAGE.md K-30 allows 20 * 1024
-  glueGzBytes: 10.5 * 1024, // pkg/wasm/ctmatch.js, made by wasm-bindgen, 10,124 measured
+  jsGzBytes: 16 * 1024, // pkg/*.js, 16,102 measured; WEB_PACKAGE.md K-30 allows 20 * 1024
+  glueGzBytes: 10.5 * 1024, // pkg/wasm/ctmatch.js, made by wasm-bindgen, 10,657 measured
   appJsGzBytes: 25e3, // all scripts of the small Vite application of tests/consumers, glue included
-  wasmGzBytes: 3.5e6, // 3.28e6 measured; to come down to 2.0e6 (WEB_PACKAGE.md K-30)
+  wasmGzBytes: 3.5e6, // 3.45e6 measured; to come down to 2.0e6 (WEB_PACKAGE.md K-30)
   // One volume through the embedded model
   dispatchesPerVolume: 600, // 590 measured
   submissionsPerVolume: 32, // 30 measured

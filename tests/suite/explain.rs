@@ -227,6 +227,8 @@ fn what_does_not_belong_together_is_refused() {
     assert_eq!(refused(&of(vec![64; 64]), &text, &[]), invalid("codes should be below 64, found 64"));
     let mixed = invalid("latent and codes should be of one encoding by the loaded weights, found others");
     assert_eq!(refused(&of(image.codes.iter().rev().copied().collect()), &text, &[]), mixed);
+    let coarse = images(&open(cube, "q4", &Device::cpu()), cube).remove(0);
+    assert_eq!(refused(&coarse, &text, &[]), mixed);
     let foreign = Target::text(&others[0].latent);
     assert_eq!(refused(&image, &foreign, &[]), invalid("latents of 24 and 16 values are not comparable"));
     assert_eq!(refused(&image, &text, &[3, 64]), invalid("cubes should be below 64, found 64"));
@@ -431,9 +433,9 @@ fn cubes_are_found_back_through_the_affine_of_the_map() {
 
         let (dims, affine, values) = parse_map(&cubes.to_nii_gz(&numbers, MapGrid::Token).unwrap());
         assert_eq!(dims, [4, 5, 4], "{named}");
-        for cube in 0..80 {
+        for (cube, number) in numbers.iter().enumerate() {
             let [d, h, w] = [cube / 20, cube / 5 % 4, cube % 5];
-            assert_eq!(values[(d * 5 + w) * 4 + h], numbers[cube], "{named}");
+            assert_eq!(values[(d * 5 + w) * 4 + h], *number, "{named}");
             let expected = cubes.place(cube).unwrap().center_mm;
             let found = world(&affine, [h as f64, w as f64, d as f64]);
             assert!((0..3).all(|axis| (found[axis] - expected[axis]).abs() < 1e-3), "{named}: {found:?} {expected:?}");
