@@ -2,7 +2,8 @@
 // module and does no arithmetic of its own.
 
 import init, {
-  Cleaner, Engine, LatentStore, VolumeReader, evaluateChoices, parseReports, privacyNotices, readPair, reportText, textHints, version,
+  Cleaner, Engine, LatentStore, Target, VolumeReader, evaluateChoices, parseReports, privacyNotices, readPair, reportText, textHints,
+  version,
 } from './wasm/ctmatch.js';
 import { ASYNC_DISPOSE, CtmatchError } from './error.js';
 import { findAdapter, gpuMissing, REASONS, wasmBlocked } from './probe.js';
@@ -21,12 +22,13 @@ export { CtmatchError };
  * @typedef {import('./index.js').ImageLatent} ImageLatent
  * @typedef {import('./index.js').ReportSet} ReportSet
  * @typedef {import('./index.js').StoreFacts} StoreFacts
+ * @typedef {import('./index.js').ScoreTarget} ScoreTarget
  * @typedef {{ reason: 'destroyed' | 'unknown' | 'wasm-abort', message: string }} Loss
  */
 
 /**
  * What crosses from the wasm module.
- * @typedef {Omit<import('./index.js').Volume, 'slice' | 'modelBox' | 'close' | 'revealIdentifiers' | 'cleanCopy'>} VolumeFacts
+ * @typedef {Omit<import('./index.js').Volume, 'slice' | 'modelBox' | 'exportMap' | 'close' | 'revealIdentifiers' | 'cleanCopy'>} VolumeFacts
  * @typedef {{ backend: import('./index.js').Backend, adapter: string, vendor: string, software: boolean,
  *   limits: Record<string, number> }} DeviceFacts
  * @typedef {{ info: import('./index.js').ModelInfo, provenance: import('./index.js').Provenance, variant: string,
@@ -35,6 +37,8 @@ export { CtmatchError };
  *   timingsMs: Record<string, number> }} RawImage
  * @typedef {{ vectors: Float32Array, rows: Omit<ReportSet['rows'][number], 'id'>[], encoded: number }} RawTexts
  * @typedef {{ rows: Omit<import('./index.js').Ranked, 'id'>[], tieTolerance: number }} RawRanking
+ * @typedef {{ values: Float32Array<ArrayBuffer>, plane: Float32Array<ArrayBuffer>,
+ *   summary: Omit<import('./index.js').HeatMap, 'values' | 'plane' | 'asked' | 'provenance'> }} RawMap
  */
 
 // One read of a Blob; between two reads the thread can take messages, and so an abort.
@@ -189,7 +193,8 @@ class Volume {
    * @param {Readonly<Record<string, unknown>>} reading how it was read, for the provenance
    * @param {{
    *   release(free: () => void): void, modelSlice(raw: import('./wasm/ctmatch.js').Volume, plane: string, index: number): import('./index.js').Slice,
-   *   modelBox(raw: import('./wasm/ctmatch.js').Volume): import('./index.js').VoxelBox, clean(options: CallOptions): Promise<Blob>,
+   *   modelBox(raw: import('./wasm/ctmatch.js').Volume): import('./index.js').VoxelBox,
+   *   mapFile(raw: import('./wasm/ctmatch.js').Volume, values: Float32Array, grid: string): Uint8Array, clean(options: CallOptions): Promise<Blob>,
    * }} host `release` runs `free` once no call uses the volume
    */
   constructor(raw, reading, host) {
@@ -237,6 +242,16 @@ class Volume {
   async modelBox() {
     try {
       return this.#host.modelBox(this.raw);
+    } catch (error) {
+      throw publicError(error);
+    }
+  }
+
+  /** @param {{ readonly values: Float32Array }} map @param {{ grid?: import('./index.js').MapGrid }} [options] */
+  async exportMap({ values }, { grid = 'native' } = {}) {
+    try {
+      const bytes = /** @type {Uint8Array<ArrayBuffer>} */ (this.#host.mapFile(this.raw, values, grid));
+      return new Blob([bytes], { type: 'application/gzip' });
     } catch (error) {
       throw publicError(error);
     }
@@ -514,7 +529,7 @@ class Session {
    */
   #control(signal, onProgress) {
     return {
-      /** @param {'preprocess' | 'encode' | 'text'} phase @param {number} done @param {number} total */
+      /** @param {'preprocess' | 'encode' | 'text' | 'occlude'} phase @param {number} done @param {number} total */
       progress(phase, done, total) {
         onProgress?.(phase === 'preprocess' ? { phase, fraction: done / total } : { phase, done, total });
       },
@@ -678,6 +693,7 @@ class Session {
           const [x, y, z] = this.#loaded().engine.modelBox(from);
           return { min: [x[0], y[0], z[0]], max: [x[1], y[1], z[1]] };
         },
+        mapFile: (from, values, grid) => this.#loaded().engine.mapFile(from, values, grid),
         clean: (call) => this.#clean(body, header, call),
       });
       this.#volumes.add(volume);
@@ -817,11 +833,82 @@ class Session {
    * @returns {Promise<import('./index.js').ZeroShot>}
    */
   async zeroShot(of, { ask = [], prompts = [], accept, signal, onProgress } = {}) {
-    const image = of instanceof Volume ? await this.encodeVolume(of, { accept, signal, onProgress }) : /** @type {ImageLatent} */ (of);
+    const image = await this.#imageOf(of, { accept, signal, onProgress });
     return this.#queued(async (either) => ({
       ...await this.#engineFor(image).zeroShot(image.vector, image.classLogits, [...ask], prompts, this.#control(either, onProgress)),
       provenance: image.provenance,
     }), signal);
+  }
+
+  /** The image latent of a volume, if it is not one already. @param {import('./index.js').Volume | ImageLatent} of @param {CallOptions & { accept?: readonly string[] }} options */
+  async #imageOf(of, options) {
+    return of instanceof Volume ? this.encodeVolume(of, options) : /** @type {ImageLatent} */ (of);
+  }
+
+  /** An open volume of this session whose latent this is. @param {unknown} volume @param {ImageLatent} image */
+  #volumeOf(volume, image) {
+    if (!(volume instanceof Volume) || !this.#volumes.has(volume)) throw invalid('expected an open volume of this session');
+    if (volume.voxelSha256 !== image.provenance.voxelSha256) throw invalid('expected the volume that the latent is of, found another');
+    return volume.raw;
+  }
+
+  /** @template T @param {Engine} engine @param {ScoreTarget} given @param {() => any} control @param {(target: Target) => Promise<T>} use */
+  async #withTarget(engine, { text, against, label }, control, use) {
+    if ((text === undefined) === (label === undefined) || (against !== undefined && text === undefined)) throw invalid('expected `text`, perhaps with `against`, or `label`');
+    const latent = async (/** @type {string | Float32Array} */ of) =>
+      (typeof of === 'string' ? (await engine.encodeTexts([reportText({ text: of }, 'full')], control())).vectors : of);
+    const target = label === undefined
+      ? new Target(await latent(text ?? ''), against === undefined ? undefined : await latent(against)) : await engine.ask(label, control());
+    try {
+      return await use(target);
+    } finally {
+      target.free();
+    }
+  }
+
+  /**
+   * @param {import('./index.js').Volume | ImageLatent} of
+   * @param {import('./index.js').ExplainOptions} options
+   * @returns {Promise<import('./index.js').HeatMap>}
+   */
+  async explain(of, { text, against, label, variant = 'share', top = 10, region = [], sentences = false, volume, accept, signal, onProgress }) {
+    const image = await this.#imageOf(of, { accept, signal, onProgress });
+    const seen = of instanceof Volume ? of : volume;
+    return this.#queued(async (either) => {
+      const engine = this.#engineFor(image);
+      const raw = seen && this.#volumeOf(seen, image);
+      const control = () => this.#control(either, onProgress);
+      return this.#withTarget(engine, { text, against, label }, control, async (target) => {
+        /** @type {RawMap} */
+        const { values, plane, summary } = await engine.explain(image.vector, image.codes, target, { variant, top, region: [...region] }, control());
+        if (raw) {
+          const { places, slices } = engine.places(raw, Uint32Array.from(summary.top, ({ index }) => index));
+          summary.top = summary.top.map((cube, i) => ({ ...cube, ...places[i] }));
+          summary.slabs = summary.slabs.map((slab, i) => ({ ...slab, slices: slices[i] ?? undefined }));
+        }
+        const texts = sentences ? [text, against].filter((given) => typeof given === 'string') : [];
+        const scores = [];
+        for (const given of texts) scores.push(await engine.sentences(image.vector, reportText({ text: given }, 'full'), control()));
+        return { ...summary, values, plane, ...(label && { asked: target.asked() }), ...(scores.length > 0 && { sentences: scores }), provenance: image.provenance };
+      });
+    }, signal);
+  }
+
+  /**
+   * @param {import('./index.js').Volume} volume
+   * @param {Iterable<number>} cubes
+   * @param {import('./index.js').OccludeOptions} options
+   * @returns {Promise<import('./index.js').Occlusion>}
+   */
+  async occlude(volume, cubes, { text, against, label, image: given, accept = [], signal, onProgress }) {
+    const image = await this.#imageOf(given ?? volume, { accept, signal, onProgress });
+    return this.#queued(async (either) => {
+      const engine = this.#engineFor(image);
+      const raw = this.#volumeOf(volume, image);
+      const control = () => this.#control(either, onProgress);
+      return this.#withTarget(engine, { text, against, label }, control, async (target) =>
+        ({ ...await engine.occlude(raw, image.vector, Uint32Array.from(cubes), target, control(), [...accept]), provenance: image.provenance }));
+    }, signal);
   }
 
   /**

@@ -23,7 +23,7 @@ export declare class CtmatchError extends Error {
 export type Progress =
   | { phase: 'wasm' | 'weights' | 'read'; loadedBytes: number; totalBytes?: number;
       source: 'network' | 'cache' | 'file' }
-  | { phase: 'compile' | 'encode' | 'text'; done: number; total: number }
+  | { phase: 'compile' | 'encode' | 'text' | 'occlude'; done: number; total: number }
   | { phase: 'preprocess' | 'upload'; fraction: number };
 export interface CallOptions { signal?: AbortSignal; onProgress?: (p: Progress) => void }
 
@@ -150,6 +150,8 @@ export interface Volume {
   slice(plane: Plane, index: number, o?: SliceOptions): Promise<Slice>;
   /** what the loaded model sees, NO_MODEL before there is one */
   modelBox(): Promise<VoxelBox>;
+  /** A map of this volume as a .nii.gz of 32-bit floats, for a viewer to lay over it; no text in it. */
+  exportMap(map: Pick<HeatMap, 'values'>, o?: { grid?: MapGrid }): Promise<Blob>;
   /** The texts behind `identifiers`, in the same order: call it only when the user asks to see them. */
   revealIdentifiers(): Promise<string[]>;
   /**
@@ -304,6 +306,84 @@ export interface ZeroShotOptions extends CallOptions {
   /** for a volume, as in `encodeVolume` */
   accept?: readonly string[];
 }
+/**
+ * What a score compares a volume with: a text, why it is closer than another (`against`), or a label or yes/no question as in
+ * `zeroShot`. A text is a report as in `encodeReports`, or its latent: `reports.vectors.subarray(i * n, (i + 1) * n)`.
+ */
+export interface ScoreTarget { text?: string | Float32Array; against?: string | Float32Array; label?: string }
+/**
+ * What a map shows of each cube, in the unit of the score. 'share': its exact part of the score, which is their sum. 'tangent': how
+ * it turns the latent toward the target; the sum is 0. 'leave-one-out': the fall of the score without its token. 'baseline': the
+ * tangent map less that of a volume of air, for which the first such call encodes once more.
+ */
+export type MapVariant = 'share' | 'tangent' | 'leave-one-out' | 'baseline';
+/** 'native': the voxels of the volume's file, 0 outside the model's view; 'token': one voxel per cube */
+export type MapGrid = 'native' | 'token';
+/** A cube of the model grid, whose token has this number. `value` is of the map, `leftOut` the exact fall of the score without it. */
+export interface Cube {
+  index: number; at: Triple; value: number; share: number; leftOut: number;
+  /** where a volume is given: samples of the model grid along depth, height, width, first and last */
+  model?: readonly (readonly [number, number])[];
+  /** world, RAS+ */
+  centerMm?: Triple;
+  /** faces in canonical voxels, as of `VoxelBox`: low and high per axis */
+  canonical?: readonly (readonly [number, number])[];
+  /** first and last voxel along the axes of the file; null outside the volume */
+  voxels?: readonly (readonly [number, number])[] | null;
+}
+/** `leftOut`: fall of the cosine when the text is encoded without the sentence; absent where no other is left */
+export interface SentenceScore { text: string; cosine: number; leftOut?: number }
+/**
+ * Where a score comes from. A cube's token also carries information from its surroundings: this is not a location of disease, and a
+ * page must say so.
+ */
+export interface HeatMap {
+  variant: MapVariant; unit: 'cosine' | 'logit'; score: number;
+  /** of `values` */
+  sum: number;
+  /** difference between the sum of the shares and the score, in cosine; above 1e-4 the call is BAD_RESULT */
+  selfCheck: number;
+  /** cubes along depth, height, width: the order of `values`. Depth runs toward S, height toward L, width toward P. */
+  grid: Triple; values: Float32Array<ArrayBuffer>;
+  /** sums along depth: height x width */
+  plane: Float32Array<ArrayBuffer>;
+  /** sums over each slab of cubes, from below, and its canonical slices where a volume is given */
+  slabs: { value: number; slices?: readonly [number, number] }[];
+  /** highest first */
+  top: Cube[];
+  /** of the cubes of `region` together */
+  region?: { cubes: number; share: number; tangent: number; leftOut: number };
+  /** what `label` was understood as */
+  asked?: { question: string; finding: string; label: string | null };
+  /** of `text`, and of `against` */
+  sentences?: SentenceScore[][];
+  provenance: Provenance;
+}
+export interface ExplainOptions extends ScoreTarget, CallOptions {
+  /** default 'share' */
+  variant?: MapVariant;
+  /** default 10 */
+  top?: number;
+  /** numbers of cubes to score together */
+  region?: Iterable<number>;
+  /** default false: two encodes per sentence, of texts that are strings */
+  sentences?: boolean;
+  /** of an image latent: says where the cubes lie */
+  volume?: Volume;
+  /** for a volume, as in `encodeVolume` */
+  accept?: readonly string[];
+}
+export interface OccludeOptions extends ScoreTarget, CallOptions {
+  /** of the volume, where it is known */
+  image?: ImageLatent;
+  accept?: readonly string[];
+}
+export interface Occlusion {
+  readonly score: number;
+  /** by cube: the score without it, and by how much that is lower */
+  readonly rows: readonly { index: number; score: number; fall: number }[];
+  readonly provenance: Provenance;
+}
 /** A call for what is false here is MODEL_PURPOSE. */
 export interface Capabilities { images: boolean; reports: boolean; zeroShot: boolean }
 /** How close the device came to the known answers: relative distances, absent for a side that the model folder does not have. */
@@ -351,6 +431,10 @@ export interface Session extends AsyncDisposable {
   rank(v: ImageLatent, r: ReportSet, o?: { topK?: number; signal?: AbortSignal }): Promise<Ranking>;
   /** Compares an image with "X is present." and "X is not present." for every label and question. */
   zeroShot(v: Volume | ImageLatent, o?: ZeroShotOptions): Promise<ZeroShot>;
+  /** Takes a score apart by cubes, exactly and without a second encode. */
+  explain(of: Volume | ImageLatent, o: ExplainOptions): Promise<HeatMap>;
+  /** Fills each of these cubes with air in turn and encodes again, one encode per cube: the slow check of a map. */
+  occlude(v: Volume, cubes: Iterable<number>, o: OccludeOptions): Promise<Occlusion>;
   /** Removes all cached files of this origin, of other sessions too; a loaded model stays usable. */
   clearCache(): Promise<void>;
   /** text to paste into a bug report; no file name, header or report text */

@@ -136,7 +136,7 @@ class Volume {
   /**
    * @param {Channel} channel
    * @param {number} key
-   * @param {Omit<import('./index.js').Volume, 'slice' | 'modelBox' | 'close' | 'revealIdentifiers' | 'cleanCopy'>} facts
+   * @param {Omit<import('./index.js').Volume, 'slice' | 'modelBox' | 'exportMap' | 'close' | 'revealIdentifiers' | 'cleanCopy'>} facts
    */
   constructor(channel, key, facts) {
     this.#channel = channel;
@@ -176,6 +176,11 @@ class Volume {
 
   async modelBox() {
     return this.#channel.call('modelBox', [Volume.key(this, this.#channel)]);
+  }
+
+  /** @type {PublicVolume['exportMap']} */
+  async exportMap({ values }, { grid } = {}) {
+    return this.#channel.call('exportMap', [Volume.key(this, this.#channel), values, { grid }]);
   }
 
   async revealIdentifiers() {
@@ -328,10 +333,24 @@ class Session {
     return this.#channel.call('rank', [image, reports, { topK }], { signal });
   }
 
+  /** What the worker calls it. @param {unknown} of */
+  #sent(of) {
+    return of instanceof Volume ? Volume.key(of, this.#channel) : of;
+  }
+
   /** @type {import('./index.js').Session['zeroShot']} */
   async zeroShot(of, { ask = [], accept = [], prompts, signal, onProgress } = {}) {
-    const from = of instanceof Volume ? Volume.key(of, this.#channel) : of;
-    return this.#channel.call('zeroShot', [from, { ask: [...ask], accept: [...accept], prompts }], { signal, onProgress });
+    return this.#channel.call('zeroShot', [this.#sent(of), { ask: [...ask], accept: [...accept], prompts }], { signal, onProgress });
+  }
+
+  /** @type {import('./index.js').Session['explain']} */
+  async explain(of, { signal, onProgress, volume, ...options }) {
+    return this.#channel.call('explain', [this.#sent(of), this.#sent(volume), options], { signal, onProgress });
+  }
+
+  /** @type {import('./index.js').Session['occlude']} */
+  async occlude(volume, cubes, { signal, onProgress, ...options }) {
+    return this.#channel.call('occlude', [Volume.key(volume, this.#channel), [...cubes], options], { signal, onProgress });
   }
 
   /** @type {import('./index.js').Session['openStore']} */

@@ -29,6 +29,9 @@ const handle = (key) => {
 /** @param {import('./index.js').Store} store */
 const storeFacts = ({ model, precision, view, volumes, reports }) => ({ model, precision, view, volumes, reports });
 
+/** A volume, if it is the key of one. @param {any} from */
+const received = (from) => (typeof from === 'number' ? handle(from) : from);
+
 /** The session makes a new promise once it has another device. @type {Promise<unknown> | undefined} */
 let watched;
 const watchLoss = () => {
@@ -79,6 +82,9 @@ const methods = {
   },
   async modelBox(_call, key) {
     return { value: await handle(key).modelBox() };
+  },
+  async exportMap(_call, key, values, options) {
+    return { value: await handle(key).exportMap({ values }, options) };
   },
   async revealIdentifiers(_call, key) {
     return { value: await handle(key).revealIdentifiers() };
@@ -132,7 +138,14 @@ const methods = {
     return { value: await opened().rank(image, reports, { ...options, signal: call.signal }) };
   },
   async zeroShot(call, from, options) {
-    return { value: await opened().zeroShot(typeof from === 'number' ? handle(from) : from, { ...options, ...call }) };
+    return { value: await opened().zeroShot(received(from), { ...options, ...call }) };
+  },
+  async explain(call, from, seen, options) {
+    const map = await opened().explain(received(from), { ...options, volume: received(seen), ...call });
+    return { value: map, transfer: [map.values.buffer, map.plane.buffer] };
+  },
+  async occlude(call, key, cubes, options) {
+    return { value: await opened().occlude(handle(key), cubes, { ...options, ...call }) };
   },
   async clearCache() {
     await opened().clearCache();

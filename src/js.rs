@@ -8,8 +8,13 @@ use crate::error::Error;
 use crate::rank::Latent;
 use crate::rank::evaluate::Choice;
 use crate::rank::evaluate::evaluate;
+use crate::rank::explain;
+use crate::rank::explain::Variant;
 use crate::rank::store::Kind;
 use crate::rank::store::Store;
+use crate::rank::zero_shot::question::Question;
+use crate::session::ExplainOptions;
+use crate::session::ImageEncoding;
 use crate::session::Progress;
 use crate::session::Session;
 use crate::session::SessionBuilder;
@@ -19,6 +24,7 @@ use crate::volume;
 use crate::volume::Finding;
 use crate::volume::Lang;
 use crate::volume::Limits;
+use crate::volume::MapGrid;
 use crate::volume::OrientationMode;
 use crate::volume::Plane;
 use crate::volume::Preprocessor;
@@ -490,6 +496,46 @@ struct EngineOptions {
     adapter_name: Option<String>,
 }
 
+/// What a score compares a volume with.
+#[wasm_bindgen]
+pub struct Target {
+    target: explain::Target,
+    asked: Option<Question>,
+}
+
+#[wasm_bindgen]
+impl Target {
+    /// A latent, or why a volume is closer to it than to another.
+    #[wasm_bindgen(constructor)]
+    pub fn new(text: Vec<f32>, against: Option<Vec<f32>>) -> JsResult<Target> {
+        let text = Latent::new(text).map_err(thrown)?;
+        let target = match against {
+            None => explain::Target::text(&text),
+            Some(other) => explain::Target::against(&text, &Latent::new(other).map_err(thrown)?).map_err(thrown)?,
+        };
+        Ok(Self { target, asked: None })
+    }
+
+    /// What a question was understood as: `{ question, finding, label }`.
+    pub fn asked(&self) -> JsValue {
+        match &self.asked {
+            None => JsValue::UNDEFINED,
+            Some(Question { question, finding, label }) => {
+                plain(&json!({ "question": question, "finding": finding, "label": label }))
+            }
+        }
+    }
+}
+
+/// Options of [`Engine::explain`].
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct JsExplain {
+    variant: Variant,
+    top: usize,
+    region: Vec<usize>,
+}
+
 /// A device, and later a model on it.
 #[wasm_bindgen]
 #[derive(Debug)]
@@ -657,6 +703,79 @@ impl Engine {
     #[wasm_bindgen(js_name = newStore)]
     pub fn new_store(&self, precision: &str) -> JsResult<LatentStore> {
         Ok(LatentStore { store: Store::new(self.session()?.identity(), parse_name(precision)?) })
+    }
+
+    /// What a label or yes/no question compares a volume with.
+    pub async fn ask(&self, question: String, control: Control) -> JsResult<Target> {
+        let asked = self.session()?.question_target(&question, pace(&control)).await;
+        let (target, asked) = asked.map_err(thrown)?;
+        Ok(Target { target, asked: Some(asked) })
+    }
+
+    /// Takes a score apart: `{ values, plane, summary }`.
+    pub async fn explain(
+        &self,
+        vector: Vec<f32>,
+        codes: Vec<u16>,
+        target: &Target,
+        options: JsValue,
+        control: Control,
+    ) -> JsResult<JsValue> {
+        let JsExplain { variant, top, region } = parse(options)?;
+        let image = ImageEncoding { latent: Latent::new(vector).map_err(thrown)?, codes, class_logits: None };
+        let options = ExplainOptions { baseline: variant == Variant::Baseline, region };
+        let explain = self.session()?.explain(&image, target.target.clone(), &options, pace(&control));
+        let explained = explain.await.map_err(thrown)?;
+        let map = explained.explanation.map(variant).map_err(thrown)?;
+        let floats = |values: &[f64]| {
+            let values: Vec<f32> = values.iter().map(|&value| value as f32).collect();
+            JsValue::from(Float32Array::from(values.as_slice()))
+        };
+        Ok(object(&[
+            ("values", floats(map.values())),
+            ("plane", floats(&map.plane())),
+            ("summary", plain(&explained.summary(variant, top, None).map_err(thrown)?)),
+        ]))
+    }
+
+    /// Where cubes lie in a volume, and the slices of each slab: `{ places, slices }`.
+    pub fn places(&self, volume: &Volume, cubes: Vec<usize>) -> JsResult<JsValue> {
+        let found = self.session()?.cubes(&volume.volume).map_err(thrown)?;
+        let places = cubes.into_iter().map(|cube| found.place(cube)).collect::<Result<Vec<_>, _>>().map_err(thrown)?;
+        Ok(plain(&json!({ "places": places, "slices": found.slices() })))
+    }
+
+    /// A map as a `.nii.gz`, on the grid `native` or `token`.
+    #[wasm_bindgen(js_name = mapFile)]
+    pub fn map_file(&self, volume: &Volume, values: &[f32], grid: &str) -> JsResult<Vec<u8>> {
+        let grid: MapGrid = parse_name(grid)?;
+        let cubes = self.session()?.cubes(&volume.volume).map_err(thrown)?;
+        cubes.to_nii_gz(values, grid).map_err(thrown)
+    }
+
+    /// The score of a volume, and with each of these cubes hidden: `{ score, rows }`.
+    pub async fn occlude(
+        &self,
+        volume: &Volume,
+        vector: Vec<f32>,
+        cubes: Vec<usize>,
+        target: &Target,
+        control: Control,
+        accept: Vec<String>,
+    ) -> JsResult<JsValue> {
+        volume::require_accepted(&volume.findings, &accept).map_err(thrown)?;
+        let (image, target) = (Latent::new(vector).map_err(thrown)?, &target.target);
+        let score = target.score(&image).map_err(thrown)?;
+        let latents = self.session()?.occlude(&volume.volume, &cubes, pace(&control)).await.map_err(thrown)?;
+        let rows = target.occluded(&image, &cubes, &latents).map_err(thrown)?;
+        Ok(plain(&json!({ "score": score, "rows": rows })))
+    }
+
+    /// The sentences of a text beside an image.
+    pub async fn sentences(&self, vector: Vec<f32>, text: String, control: Control) -> JsResult<JsValue> {
+        let image = Latent::new(vector).map_err(thrown)?;
+        let scores = self.session()?.sentence_scores(&image, &text, pace(&control)).await.map_err(thrown)?;
+        Ok(plain(&scores))
     }
 
     /// Gives the GPU device back.

@@ -9,7 +9,8 @@ use super::texts::View;
 use super::volume;
 use anyhow::Context;
 use anyhow::Result;
-use anyhow::bail;
+use anyhow::ensure;
+use ctmatch::rank::Latent;
 use ctmatch::rank::explain::Occluded;
 use ctmatch::rank::explain::Target;
 use ctmatch::rank::explain::Unit;
@@ -113,13 +114,18 @@ enum GridChoice {
 }
 
 /// What the score is of.
+enum Subject {
+    Question { target: Target, named: Value },
+    Reports { reports: Vec<texts::Text>, latents: Vec<Latent>, first: Option<usize>, second: Option<usize> },
+}
+
+/// What the score is of, once the volume is known.
 struct Chosen {
     target: Target,
     /// for the output, without text
     named: Value,
     /// the text and the one it is compared with, as the model reads them
     texts: Vec<String>,
-    warnings: Vec<texts::Warning>,
 }
 
 pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
@@ -130,11 +136,13 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
     let session = model::open(&arguments.model, global)?;
     let cubes = session.cubes(&read)?;
     let region = mask.map(|mask| cubes.marked(&mask)).transpose()?.unwrap_or_default();
-    let image = pollster::block_on(session.encode_volume(&read, model::pace(global)))?;
-    let chosen = match &arguments.ask {
-        Some(question) => asked(&session, question, global)?,
-        None => among(&session, &reports, arguments, &image, global)?,
+    // The texts first: what is wrong with them is known before the long part.
+    let (subject, warnings) = match &arguments.ask {
+        Some(question) => (asked(&session, question, global)?, Vec::new()),
+        None => among(&session, reports, arguments, global)?,
     };
+    let image = pollster::block_on(session.encode_volume(&read, model::pace(global)))?;
+    let chosen = choose(&session, subject, arguments, &image)?;
     let variant = Variant::from(arguments.map);
     let options = ExplainOptions { baseline: variant == Variant::Baseline, region };
     let explain = session.explain(&image, chosen.target.clone(), &options, model::pace(global));
@@ -158,6 +166,7 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
         return print(&session, &summary, &sentences, &occluded);
     }
     let mut report = json!(summary);
+    report["plane"] = json!(explained.explanation.map(variant)?.plane());
     for (cube, occluded) in occluded.iter().enumerate() {
         report["top"][cube]["occluded"] = json!(occluded.fall);
     }
@@ -167,7 +176,7 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
     }
     report["provenance"] = volume::provenance(&session, &read, &arguments.read, &findings);
     report["findings"] = json!(findings);
-    report["warnings"] = json!(chosen.warnings);
+    report["warnings"] = json!(warnings);
     output::line(report)
 }
 
@@ -184,51 +193,56 @@ fn candidates(arguments: &Arguments) -> Result<Vec<texts::Text>> {
     texts::texts(&reports, arguments.view, arguments.meta.as_deref())
 }
 
-fn asked(session: &Session, question: &str, global: &Global) -> Result<Chosen> {
-    let classifier = pollster::block_on(session.zero_shot(&[question], &[], model::pace(global)))?;
-    let latents = &classifier.question_latents;
-    let target = Target::logit(&latents.present[0], &latents.absent[0], classifier.temperature)?;
-    let asked = &classifier.questions[0];
+fn asked(session: &Session, question: &str, global: &Global) -> Result<Subject> {
+    let (target, asked) = pollster::block_on(session.question_target(question, model::pace(global)))?;
     let named = json!({ "ask": asked.question, "finding": asked.finding, "label": asked.label });
-    Ok(Chosen { target, named, texts: Vec::new(), warnings: Vec::new() })
+    Ok(Subject::Question { target, named })
 }
 
 fn among(
     session: &Session,
-    reports: &[texts::Text],
+    reports: Vec<texts::Text>,
     arguments: &Arguments,
-    image: &ImageEncoding,
     global: &Global,
-) -> Result<Chosen> {
-    let named = |id: &String| reports.iter().position(|report| report.id == *id).context("no report has that id");
+) -> Result<(Subject, Vec<texts::Warning>)> {
+    let with_id = |id: &String| reports.iter().position(|report| report.id == *id).context("no report has that id");
+    let from_file = arguments.reports.is_some();
+    let first = match &arguments.report {
+        None => (!from_file).then_some(0),
+        Some(id) => Some(with_id(id)?),
+    };
+    let second = match &arguments.against {
+        Some(id) if from_file => Some(with_id(id)?),
+        other => other.as_ref().map(|_| 1),
+    };
     let plain: Vec<&str> = reports.iter().map(|report| report.text.as_str()).collect();
     let encoded = texts::encode(session, arguments.view, &plain, global)?;
     let warnings = texts::warn(&plain, &[], &encoded, session);
-    let latents: Vec<_> = encoded.into_iter().map(|report| report.latent).collect();
-    let from_file = arguments.reports.is_some();
-    let first = match &arguments.report {
-        Some(id) => named(id)?,
-        None if from_file => session.rank(&image.latent, &latents, Some(1))?.rows[0].index,
-        None => 0,
+    let latents = encoded.into_iter().map(|report| report.latent).collect();
+    Ok((Subject::Reports { reports, latents, first, second }, warnings))
+}
+
+/// Without `--report` the report that ranks first.
+fn choose(session: &Session, subject: Subject, arguments: &Arguments, image: &ImageEncoding) -> Result<Chosen> {
+    let (reports, latents, first, second) = match subject {
+        Subject::Question { target, named } => return Ok(Chosen { target, named, texts: Vec::new() }),
+        Subject::Reports { reports, latents, first, second } => (reports, latents, first, second),
     };
-    let second = match &arguments.against {
-        Some(id) if from_file => Some(named(id)?),
-        other => other.as_ref().map(|_| 1),
+    let first = match first {
+        Some(first) => first,
+        None => session.rank(&image.latent, &latents, Some(1))?.rows[0].index,
     };
-    if second == Some(first) {
-        bail!("--against names the report itself");
-    }
+    ensure!(second != Some(first), "--against names the report itself");
     let target = match second {
         Some(second) => Target::against(&latents[first], &latents[second])?,
         None => Target::text(&latents[first]),
     };
-    let ids: Vec<_> = [Some(first), second].into_iter().flatten().collect();
-    let named = if from_file {
-        json!({ "report": reports[first].id, "against": second.map(|second| &reports[second].id) })
-    } else {
-        json!({ "against": second.is_some() })
+    let named = match arguments.reports {
+        Some(_) => json!({ "report": reports[first].id, "against": second.map(|second| &reports[second].id) }),
+        None => json!({ "against": second.is_some() }),
     };
-    Ok(Chosen { target, named, texts: ids.into_iter().map(|at| reports[at].text.clone()).collect(), warnings })
+    let texts = [Some(first), second].into_iter().flatten().map(|at| reports[at].text.clone()).collect();
+    Ok(Chosen { target, named, texts })
 }
 
 /// Fall of the score with each of the highest cubes hidden.

@@ -14,8 +14,8 @@ use serde::Serialize;
 /// Largest difference between the sum of a map and the score that was shown, in cosine.
 pub const TOLERANCE: f64 = 1e-4;
 
-/// Distance of two unit latents above which they are not of one encoding: rounding stays below 1e-4, another precision of the
-/// projection or another volume is above 2e-3.
+/// Distance of two unit latents above which they are not of one encoding. With the tiny reference models a projection in int8 is 3e-3
+/// from one in f32; one in f16 is 2e-4 from it and harms no map.
 const SAME_LATENT: f64 = 1e-3;
 
 /// In what a score and the values of a map are.

@@ -17,6 +17,8 @@ use crate::rank::explain::Target;
 use crate::rank::explain::Unit;
 use crate::rank::explain::Variant;
 use crate::rank::explain::check_cubes;
+use crate::rank::zero_shot::Classifier;
+use crate::rank::zero_shot::question::Question;
 use crate::text::sentences::sentences;
 use crate::volume::CubePlace;
 use crate::volume::Cubes;
@@ -152,6 +154,23 @@ pub struct SentenceScore {
 }
 
 impl Session {
+    /// What a label or yes/no question compares a volume with, and what it was understood as.
+    ///
+    /// # Errors
+    /// As [`Session::zero_shot`].
+    pub async fn question_target(
+        &self,
+        question: &str,
+        pace: impl AsyncFnMut(Progress) -> Result<()>,
+    ) -> Result<(Target, Question)> {
+        let Classifier { questions, question_latents: latents, temperature, .. } =
+            self.zero_shot(&[question], &[], pace).await?;
+        let pairs = latents.present.iter().zip(&latents.absent).zip(questions);
+        let mut targets = pairs.map(|((present, absent), asked)| (Target::logit(present, absent, temperature), asked));
+        let (target, asked) = targets.next().expect("one question was asked");
+        Ok((target?, asked))
+    }
+
     /// The sentences of a text, each by itself, and what the text loses without it.
     ///
     /// # Errors

@@ -53,6 +53,21 @@ test('ask first', async () => {
   await finish();
 });
 
+test('explain', async () => {
+  const { page, finish } = await tests.newPackagePage();
+  assert.equal(await attempt(page, openSample), undefined);
+  const found = await attempt(page, async () => {
+    const { explain } = await import('/documents/explain.js');
+    const { session, volume } = window.sample;
+    const { map, rows, overlay } = await explain(session, volume, 'There is a nodule.', 'No nodule.');
+    return { score: map.score, sum: map.sum, rows: rows.map(({ index }) => index), top: map.top.map(({ index, centerMm }) => [index, centerMm.length]), bytes: overlay.size };
+  });
+  assert.equal(found.error, undefined);
+  assert.ok(Math.abs(found.score - found.sum) < 1e-4 && found.bytes > 352);
+  assert.deepEqual([found.rows, found.top[0][1]], [found.top.slice(0, 2).map(([index]) => index), 3]);
+  await finish();
+});
+
 test('cancel; encode again', async () => {
   const { page, finish } = await tests.newPackagePage();
   assert.equal(await attempt(page, openSample), undefined);

@@ -35,6 +35,10 @@ try {
   const { image_latents, text_latents } = tensors(join(folder, 'latents.safetensors'));
   const ranking = JSON.parse(run('rank', ...common, ...reports, '--json'));
   const { rows: zeroShot } = JSON.parse(run('zero-shot', ...common, '--json'));
+  const explained = (...args) => JSON.parse(run('explain', ...common, ...args, '--json'));
+  const explain = {
+    label: explained('--ask', 'Lung nodule', '--map', 'baseline', '--occlude', '2'), report: explained(...reports, '--map', 'leave-one-out'),
+  };
   const out = new URL('./expected/', import.meta.url);
   rmSync(out, { recursive: true, force: true });
   mkdirSync(out);
@@ -43,7 +47,7 @@ try {
   run('hash-checkpoint', ...config, '--out', checkpoint, '--quiet');
   run('convert', checkpoint, ...config, '--tokenizer', join(model, 'tokenizer.json'), '--untrained', '--for', 'zero-shot',
     '--out', fileURLToPath(new URL('zero-shot', out)), '--quiet');
-  const expected = { image: image_latents[0], texts: text_latents, order: ranking.rows.map(({ index }) => index), zeroShot };
+  const expected = { image: image_latents[0], texts: text_latents, order: ranking.rows.map(({ index }) => index), zeroShot, explain };
   writeFileSync(new URL('./expected/sample.json', import.meta.url), JSON.stringify(expected));
 } finally {
   rmSync(folder, { recursive: true });

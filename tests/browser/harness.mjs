@@ -124,7 +124,7 @@ export const attempt = (page, body, arg = null) => page.evaluate(`(async () => {
 export const sampleNifti = async () => gunzipSync(await readFile(join(www, 'sample/chest.nii.gz')));
 export { gunzipSync, gzipSync };
 
-/** The native command's latents of www/sample: { image, texts, order }. */
+/** The native command's latents of www/sample: { image, texts, order, zeroShot, explain }. */
 export const EXPECTED = process.env.CTMATCH_EXPECTED ?? new URL('./expected/sample.json', import.meta.url);
 export const MIN_COSINE = 0.99999;
 

@@ -227,6 +227,8 @@ fn what_does_not_belong_together_is_refused() {
     assert_eq!(refused(&of(vec![64; 64]), &text, &[]), invalid("codes should be below 64, found 64"));
     let mixed = invalid("latent and codes should be of one encoding by the loaded weights, found others");
     assert_eq!(refused(&of(image.codes.iter().rev().copied().collect()), &text, &[]), mixed);
+    let coarse = images(&open(cube, "q4", &Device::cpu()), cube).remove(0);
+    assert_eq!(refused(&coarse, &text, &[]), mixed);
     let foreign = Target::text(&others[0].latent);
     assert_eq!(refused(&image, &foreign, &[]), invalid("latents of 24 and 16 values are not comparable"));
     assert_eq!(refused(&image, &text, &[3, 64]), invalid("cubes should be below 64, found 64"));

@@ -43,6 +43,12 @@ export async function example(file: File, signal: AbortSignal): Promise<string> 
   const { summary: judged } = await session.evaluate([{ id: '1', patient: 'p', truth: 0, scores: [1, 0] }], { rounds: 100 });
   console.log(hits, (await store.save()).size, store.volumes[0]?.sha256, judged.top1.low ?? judged.top1.value);
   store.close();
+  const map = await session.explain(image, { text: reports.vectors.subarray(0, 512), against: 'second report', variant: 'leave-one-out', volume, sentences: true });
+  const fall: number | undefined = (await session.occlude(volume, map.top.map(({ index }) => index), { label: 'Lung nodule', image, signal })).rows[0]?.fall;
+  const overlay: Blob = await volume.exportMap(map, { grid: 'token' });
+  console.log(fall, overlay.size, map.values[0], map.top[0]?.centerMm?.[2], map.slabs[0]?.slices?.[1]);
+  // @ts-expect-error there are four variants
+  await session.explain(volume, { label: 'Lung nodule', variant: 'gradient' });
   const best = ranking.rows[0]?.cosine ?? 0;
   try {
     await session.loadModel({ files: new Map([['manifest.json', new Blob([])]]) });
