@@ -12,6 +12,7 @@ import './sample.js';
 import './export.js';
 import './tools.js';
 import './zeroshot.js';
+import './evidence.js';
 import './quiz.js';
 import './privacy.js';
 import './settings.js';

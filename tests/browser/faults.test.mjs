@@ -65,7 +65,7 @@ for (const worker of [undefined, false]) {
       await session.close();
       return result;
     }, { large: await air([512, 512, 300]), worker });
-    assert.deepEqual(found, { refused: ['E_BIG', false], soon: true, slice: 224, again: [224, 192, 36], reports: 1 });
+    assert.deepEqual(found, { refused: ['E_BIG', false], soon: true, slice: 208, again: [208, 160, 30], reports: 1 });
     await finish();
   });
 

@@ -36,18 +36,18 @@ test('sample, Rank: two clicks to an ordered list', { timeout: SLOW_MS }, async 
   assert.deepEqual(cosines.map(Number), cosines.map(Number).sort((a, b) => b - a));
   assert.match(await page.textContent('#backend-badge'), /WebGPU.*software/);
   assert.match(await page.textContent('#reports'), /\d+ tokens/);
-  assert.ok(await page.isHidden('#untrained'));
+  assert.equal(await page.textContent('#untrained strong'), MESSAGES.synthetic[0]);
   assert.ok(await page.isVisible('#notice'));
   await page.screenshot({ path: join(out, 'page-en.png'), fullPage: true });
 
   const [download] = await Promise.all([page.waitForEvent('download'), page.click('#export')]);
   const saved = JSON.parse(await readFile(await download.path(), 'utf8'));
   assert.ok(saved.notice.en.startsWith(MESSAGES.notice_lead[0]) && saved.notice.zh.startsWith(MESSAGES.notice_lead[1]));
-  assert.equal(saved.warning, undefined);
+  assert.deepEqual(saved.warning, { en: MESSAGES.synthetic[0], zh: MESSAGES.synthetic[1] });
   assert.deepEqual(saved.candidates.map((row) => row.cosine.toFixed(3)), cosines);
   assert.match(saved.input.voxel_sha256, /^[0-9a-f]{64}$/);
   assert.match(saved.candidates[0].text_sha256, /^[0-9a-f]{64}$/);
-  assert.ok(!JSON.stringify(saved).includes('nodule'), 'no report text in the record');
+  assert.ok(!JSON.stringify(saved).includes('bronchi are open'), 'no report text in the record');
 
   await page.click('#lang-zh');
   assert.equal(await page.getAttribute('html', 'lang'), 'zh-CN');

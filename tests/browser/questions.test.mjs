@@ -70,7 +70,7 @@ test('multiple choice of the list: hidden until revealed, then the totals; the r
   const options = await page.locator('#quiz-options li').allTextContents();
   assert.equal(options.length, 4);
   assert.ok(!/cosine|true report/.test(options.join()), options.join());
-  const truth = options.findIndex((line) => line.includes('22 mm'));
+  const truth = options.findIndex((line) => line.includes('Severe cardiomegaly'));
   await page.locator('#quiz-options input').nth(truth).check();
   await page.click('#quiz-reveal');
   await page.waitForSelector('#quiz-totals:not([hidden])', { timeout: SLOW_MS });
@@ -92,14 +92,14 @@ test('multiple choice of the list: hidden until revealed, then the totals; the r
   assert.equal(record.seed, 7);
   assert.deepEqual(record.items[0].order, shuffled(4, 7, 0));
   assert.equal(record.items[0].reader, true);
-  assert.ok(record.notice.zh && !saved.includes('nodule'));
+  assert.ok(record.notice.zh && !saved.includes('Severe cardiomegaly'));
   await finish();
 });
 
 test('two volumes: items by volume, and each report with each volume', { timeout: 2 * SLOW_MS }, async () => {
   const { page, finish } = await openSample();
   const nifti = await sampleNifti();
-  for (let at = 352 + 2 * 224 * 192 * 12; at < 352 + 2 * 224 * 192 * 16; at += 2) nifti.writeInt16LE(40, at); // another volume
+  for (let at = 352 + 2 * 208 * 160 * 12; at < 352 + 2 * 208 * 160 * 16; at += 2) nifti.writeInt16LE(40, at); // another volume
   await page.setInputFiles('#file', { name: 'case_b.nii.gz', mimeType: 'application/octet-stream', buffer: gzipSync(nifti) });
   await page.waitForFunction(() => document.querySelectorAll('#volumes li').length === 2);
   await idle(page);

@@ -44,8 +44,8 @@ test('JSON, CSV and a page: the record and the notice in each, texts only when a
   for (const { name, content } of [json, csv, html]) {
     for (const line of [MESSAGES.notice_lead[0], MESSAGES.notice_lead[1]]) assert.ok(content.includes(line), name);
     assert.ok(content.includes(record.input.voxel_sha256), name);
-    assert.ok(content.includes(MESSAGES.untrained[0]), name);
-    assert.ok(!content.includes('22 mm'), `${name} holds text of a report`);
+    assert.ok(content.includes(MESSAGES.synthetic[0]), name);
+    assert.ok(!content.includes('Severe cardiomegaly'), `${name} holds text of a report`);
   }
   const lines = csv.content.split('\r\n');
   const comments = lines.filter((line) => line.startsWith('# '));
@@ -59,7 +59,7 @@ test('JSON, CSV and a page: the record and the notice in each, texts only when a
   assert.ok((await saved(page, '#export-csv')).content.includes('"Trachea and both main bronchi'.replace('"', '')));
   await page.click('#lang-zh');
   const withTexts = await saved(page, '#export-html');
-  assert.ok(withTexts.content.includes('22 mm') && withTexts.content.includes('lang="zh-CN"') && withTexts.content.includes('肺结节'));
+  assert.ok(withTexts.content.includes('Severe cardiomegaly') && withTexts.content.includes('lang="zh-CN"') && withTexts.content.includes('肺结节'));
   await finish();
 
   // As a person opens it.
@@ -93,7 +93,7 @@ test('clear all: nothing is left in memory or in the browser', { timeout: 2 * SL
   assert.equal(await page.locator('#reports li').count(), 0);
   for (const id of ['volume', 'result']) assert.ok(await page.isHidden(`#${id}`), id);
   assert.ok(await page.isDisabled('#rank'));
-  assert.ok(!(await page.content()).includes('22 mm'));
+  assert.ok(!(await page.content()).includes('Severe cardiomegaly'));
   // And it can be used again.
   await idle(page);
   await page.click('#use-sample');
