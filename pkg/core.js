@@ -856,7 +856,7 @@ class Session {
   async #withTarget(engine, { text, against, label }, control, use) {
     if ((text === undefined) === (label === undefined) || (against !== undefined && text === undefined)) throw invalid('expected `text`, perhaps with `against`, or `label`');
     const latent = async (/** @type {string | Float32Array} */ of) =>
-      (typeof of === 'string' ? (await engine.encodeTexts([reportText({ text: of }, 'full')], control())).vectors : of);
+      (typeof of === 'string' ? (await engine.encodeTexts([reportText({ text: of }, 'full')], 'full', control())).vectors : of);
     const target = label === undefined
       ? new Target(await latent(text ?? ''), against === undefined ? undefined : await latent(against)) : await engine.ask(label, control());
     try {
