@@ -177,9 +177,14 @@ class PlaneView {
     const [across, down] = this.fraction(event);
     const [, column, row] = this.plane.axes;
     const position = [...this.viewer.position];
-    const at = (axis, part) => this.viewer.voxel(axis, Math.floor(part * this.grid.dims[axis]));
+    // The pixel first, as `value` finds it, so that place and HU are of one voxel also on the line between two.
+    const at = (axis, part, turned = false) => {
+      const { [axis]: count } = this.grid.dims;
+      const pixel = clamp(Math.floor(part * count), 0, count - 1);
+      return this.viewer.voxel(axis, turned ? count - 1 - pixel : pixel);
+    };
     position[column] = at(column, across);
-    position[row] = at(row, row === 2 ? 1 - Number.EPSILON - down : down);
+    position[row] = at(row, down, row === 2); // superior is up
     return position;
   }
 

@@ -112,7 +112,7 @@ test('a model of files: its facts, and the one before when it is damaged', { tim
   await page.waitForFunction((line) => document.querySelector('#progress-text').textContent === line, MESSAGES.model_loaded[0], { timeout: SLOW_MS });
   const facts = await page.textContent('#model-facts');
   const manifest = JSON.parse(await readFile(join(folder, 'manifest.json'), 'utf8'));
-  for (const part of [manifest.id, manifest.revision, manifest.license, manifest.embeddingSpace, MESSAGES.from_file[0], MESSAGES.self_test_passed[0], '1 MB']) {
+  for (const part of [manifest.id, manifest.revision, manifest.license, manifest.embeddingSpace, MESSAGES.from_file[0], MESSAGES.self_test_passed[0], '2.5 MB']) {
     assert.ok(facts.includes(part), `${part} in ${facts}`);
   }
   assert.match(await page.textContent('#backend-badge'), /CPU · q8/);
