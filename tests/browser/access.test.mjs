@@ -113,7 +113,7 @@ test('the journey by keyboard alone', { timeout: 2 * SLOW_MS }, async () => {
   await idle(page);
   await tabTo('.view');
   await page.keyboard.press('End');
-  await page.waitForFunction(() => /slice 36 of/.test(document.querySelector('figcaption').textContent));
+  await page.waitForFunction(() => /slice 30 of/.test(document.querySelector('figcaption').textContent));
   await page.keyboard.press('3');
   await tabTo('input[name="backend"]');
   await page.keyboard.press('ArrowDown');

@@ -41,7 +41,8 @@ test('why the best report: map, sum, places, file; gone with the volume', { time
   const go = page.locator('#evidence-rows button').first();
   const place = await go.textContent();
   await go.click();
-  assert.ok((await page.textContent('#cross')).includes(place), `${place}: ${await page.textContent('#cross')}`);
+  await page.waitForFunction((line) => document.querySelector('#cross').textContent.includes(line), place);
+  await page.waitForFunction(async () => (await import('/volume.js')).viewer.views.every((view) => view.sliceIndex === view.index));
   const colour = await page.evaluate(async () => {
     const { map } = (await import('/volume.js')).viewer.views[0];
     return Math.max(...map.getContext('2d').getImageData(0, 0, map.width, map.height).data.filter((_, i) => i % 4 === 3));
