@@ -1,5 +1,5 @@
-// Writes what the native command makes of the sample on the CPU, the reference of the browser's numbers, and the bundled model
-// converted for zero-shot.
+// Writes what the native command makes of the sample on the CPU, the reference of the browser's numbers, and an untrained model of the
+// bundled one's shape, whole and without its text tower.
 // Usage: CTMATCH=path/to/ctmatch node expected.mjs
 
 import { execFileSync } from 'node:child_process';
@@ -45,8 +45,10 @@ try {
   const checkpoint = join(folder, 'hash.safetensors');
   const config = ['--config', join(model, 'config.json')];
   run('hash-checkpoint', ...config, '--out', checkpoint, '--quiet');
-  run('convert', checkpoint, ...config, '--tokenizer', join(model, 'tokenizer.json'), '--untrained', '--for', 'zero-shot',
-    '--out', fileURLToPath(new URL('zero-shot', out)), '--quiet');
+  for (const purpose of ['match', 'zero-shot']) {
+    run('convert', checkpoint, ...config, '--tokenizer', join(model, 'tokenizer.json'), '--untrained', '--for', purpose,
+      '--out', fileURLToPath(new URL(purpose, out)), '--quiet');
+  }
   const expected = { image: image_latents[0], texts: text_latents, order: ranking.rows.map(({ index }) => index), zeroShot, explain };
   writeFileSync(new URL('./expected/sample.json', import.meta.url), JSON.stringify(expected));
 } finally {

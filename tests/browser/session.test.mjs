@@ -48,7 +48,7 @@ test('latents and order equal the native command; the worker and the calling thr
   assert.deepEqual(worker.order, expected.order);
   assert.deepEqual(worker.rows.map((row) => row.cosine), worker.rows.map((row) => row.cosine).sort((a, b) => b - a));
   assert.equal(worker.provenance.backend, 'webgpu');
-  assert.ok([0, 1, 2].every((axis) => worker.box.min[axis] < 0 && worker.box.max[axis] > 35), JSON.stringify(worker.box));
+  assert.ok([208, 160, 30].every((count, axis) => worker.box.min[axis] < 0 && worker.box.max[axis] > count - 1), JSON.stringify(worker.box));
   assert.match(worker.provenance.voxelSha256, /^[0-9a-f]{64}$/);
   for (const row of worker.set) assert.match(row.textSha256, /^[0-9a-f]{64}$/);
 
@@ -128,7 +128,7 @@ test('abort rejects with the reason within 500 ms in every phase, and the sessio
 });
 
 test('a model without a text tower scores the labels and refuses the rest by name', { timeout: SLOW_MS }, async () => {
-  const own = await startServer({ mounts: { '/zero-shot': new URL('expected/zero-shot', import.meta.url).pathname } });
+  const own = await startServer({ mounts: { '/expected': new URL('expected', import.meta.url).pathname } });
   const { page, finish } = await tests.newPackagePage({ origin: own.origin });
   const found = await attempt(page, async () => {
     const { open } = window.ctmatch;
@@ -140,7 +140,7 @@ test('a model without a text tower scores the labels and refuses the rest by nam
       const accept = volume.findings.filter(({ action }) => action === 'ask').map(({ code }) => code);
       return { session, image: await session.encodeVolume(volume, { accept }), scored: await session.zeroShot(volume, { accept, ask: ['nodules in the lung'] }) };
     };
-    const [whole, without] = [await scores('/model/manifest.json'), await scores('/zero-shot/manifest.json')];
+    const [whole, without] = [await scores('/expected/match/manifest.json'), await scores('/expected/zero-shot/manifest.json')];
     const { session } = without;
     const reports = await whole.session.encodeReports(['a report']);
     return {
