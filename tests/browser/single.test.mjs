@@ -34,6 +34,7 @@ test('another model by file picker', { timeout: SLOW_MS }, async () => {
   await context.setOffline(true);
   const page = await context.newPage();
   await page.goto(address);
+  await page.click('#first-run button');
   await page.waitForFunction(() => !document.querySelector('#use-sample').disabled);
   await page.check('input[name="backend"][value="cpu"]');
   await page.setInputFiles('#model-files', files);
@@ -56,6 +57,7 @@ for (const backend of ['cpu', 'webgpu']) {
     page.on('pageerror', (error) => faults.push(String(error)));
     page.on('request', (request) => { if (!request.url().startsWith('blob:')) requests.push(request.url()); });
     await page.goto(address);
+    await page.click('#first-run button');
     await page.waitForFunction(() => !document.querySelector('#use-sample').disabled);
     assert.equal(await page.textContent('#network-state'), MESSAGES.net_single[0]);
     await page.check(`input[name="backend"][value="${backend}"]`);

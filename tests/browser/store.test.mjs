@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -16,7 +16,9 @@ const volume = join(www, 'sample/chest.nii.gz');
 const reports = join(www, 'sample/reports.json');
 const model = ['--model', join(www, 'model'), '--device', 'cpu'];
 before(() => {
-  run('encode', ...model, '--volumes', join(www, 'sample'), '--reports', reports, '--view', 'keywords', '--store', join(folder, 'keywords.safetensors'));
+  mkdirSync(join(folder, 'scans'));
+  copyFileSync(volume, join(folder, 'scans/chest.nii.gz'));
+  run('encode', ...model, '--volumes', join(folder, 'scans'), '--reports', reports, '--view', 'keywords', '--store', join(folder, 'keywords.safetensors'));
 });
 after(() => rmSync(folder, { recursive: true, force: true }));
 const tests = host({ gpu: false, mounts: { '/store': folder } });
