@@ -123,7 +123,8 @@ Learned (AUROC at least 0.9): ${learned.join(', ') || 'none'}. In part (0.7 to 0
 ## Pointing game
 
 Share of ${pointing.volumes} further phantoms (seeds from 900001, each finding by a chance of 0.3) in which the highest cube of the exact map for
-"is present" against "is not present" touches the lesion (hit@1), or one of the three highest does (hit@3). The map is no segmentation: tokens carry
+"is present" against "is not present" holds the lesion (hit@1), or one of the three highest does (hit@3); a cube holds it that has at least half
+as many changed voxels as the cube with the most. The map is no segmentation: tokens carry
 information from their surroundings. Aim for nodule, effusion and consolidation: 60 %.
 
 | finding | phantoms | hit@1 | hit@3 | chance@1 |
