@@ -109,7 +109,7 @@ test('a dropped file and pasted reports are ranked on the CPU, and nothing of th
   await finish();
 });
 
-test('cancel keeps everything, and the next run works', { timeout: SLOW_MS }, async () => {
+test('cancel keeps everything, and the next run works', { timeout: 3 * SLOW_MS }, async () => {
   const { page, finish } = await tests.newAppPage();
   await page.click('#use-sample');
   await page.waitForSelector('#reports li');
