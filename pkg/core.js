@@ -165,6 +165,11 @@ const noModel = () => new CtmatchError('NO_MODEL', 'no model is loaded; call loa
 /** @param {string} message @param {Readonly<Record<string, unknown>>} [detail] */
 const invalid = (message, detail) => new CtmatchError('INVALID_ARGUMENT', message, { detail });
 
+/** Latents of two models do not compare. @param {string} expected @param {string} found */
+function requireSpace(expected, found) {
+  if (found !== expected) throw invalid(`embedding space: expected ${expected}, found ${found}`, { expected, found });
+}
+
 /** @param {Response} response @param {AbortSignal} [signal] */
 async function compile(response, signal) {
   try {
@@ -305,8 +310,7 @@ class Store {
 
   /** @param {string} found of latents */
   #requireSpace(found) {
-    const expected = this.model.embeddingSpace;
-    if (found !== expected) throw invalid(`embedding space: expected ${expected}, found ${found}`, { expected, found });
+    requireSpace(this.model.embeddingSpace, found);
   }
 
   /** @param {{ volumes?: Iterable<{ id: string, latent: ImageLatent }>, reports?: ReportSet }} added */
@@ -821,9 +825,7 @@ class Session {
   /** The engine, when these are of its model's space. @param {ImageLatent} image @param {ReportSet} [reports] */
   #engineFor(image, reports) {
     const { engine, model: { info: { embeddingSpace: expected } } } = this.#loaded();
-    for (const found of [image.provenance.embeddingSpace, reports?.embeddingSpace ?? expected]) {
-      if (found !== expected) throw invalid(`embedding space: expected ${expected}, found ${found}`, { expected, found });
-    }
+    for (const found of [image.provenance.embeddingSpace, reports?.embeddingSpace ?? expected]) requireSpace(expected, found);
     return engine;
   }
 
