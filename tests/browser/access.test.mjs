@@ -6,12 +6,10 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { MESSAGES } from '../../www/i18n.js';
-import { host, out, SLOW_MS } from './harness.mjs';
+import { host, idle, out, SLOW_MS, useSample } from './harness.mjs';
 
 const tests = host({ gpu: false });
 const axe = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
-
-const idle = (page) => page.waitForFunction(() => document.querySelector('#cancel').hidden, undefined, { timeout: SLOW_MS });
 
 /** WCAG 2.2 AA and below, and good practice. @param {import('playwright-core').Page} page @param {string} state */
 async function clean(page, state) {
@@ -35,9 +33,7 @@ for (const [locale, theme] of [['en-US', 'dark'], ['zh-CN', 'light']]) {
     await clean(page, 'empty');
     await shot('empty');
 
-    await page.click('#use-sample');
-    await page.waitForSelector('#reports li');
-    await idle(page);
+    await useSample(page);
     await page.check('input[name="backend"][value="cpu"]');
     await page.click('#rank');
     await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });
@@ -140,9 +136,7 @@ test('360 pixels to 4K: nothing to scroll sideways, targets of 24 pixels', { tim
   for (const [width, height] of [[360, 740], [1024, 768], [3840, 2160]]) {
     const { page, finish } = await tests.newPage({ path: '/', viewport: { width, height } });
     await idle(page);
-    await page.click('#use-sample');
-    await page.waitForSelector('#reports li');
-    await idle(page);
+    await useSample(page);
     await page.check('input[name="backend"][value="cpu"]');
     await page.click('#rank');
     await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });

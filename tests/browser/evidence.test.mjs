@@ -5,23 +5,20 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { MESSAGES } from '../../www/i18n.js';
-import { gunzipSync, host, out, SLOW_MS } from './harness.mjs';
+import { gunzipSync, host, idle, out, SLOW_MS, useSample } from './harness.mjs';
 
 const tests = host({ gpu: false });
 
 test('why the best report: map, sum, places, file; gone with the volume', { timeout: 2 * SLOW_MS }, async () => {
   const { page, finish } = await tests.newAppPage();
-  const idle = () => page.waitForFunction(() => document.querySelector('#cancel').hidden, undefined, { timeout: SLOW_MS });
   await page.click('#evidence > summary');
   assert.ok(await page.isDisabled('#evidence-show'), 'there is no volume');
   assert.match(await page.textContent('#evidence'), /no segmentation/);
-  await page.click('#use-sample');
-  await page.waitForSelector('#reports li');
-  await idle();
+  await useSample(page);
   await page.check('input[name="backend"][value="cpu"]');
   await page.click('#rank');
   await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });
-  await idle();
+  await idle(page);
 
   const [first, second] = await page.locator('#result-rows strong').allTextContents();
   assert.equal(await page.locator('#evidence-of option').first().textContent(), MESSAGES.evidence_against[0].replace('{better}', first).replace('{other}', second));
@@ -29,7 +26,7 @@ test('why the best report: map, sum, places, file; gone with the volume', { time
   await page.selectOption('#evidence-variant', 'share');
   await page.click('#evidence-show');
   await page.waitForSelector('#evidence-result:not([hidden])', { timeout: SLOW_MS });
-  await idle();
+  await idle(page);
   const [sum, score] = (await page.textContent('#evidence-sum')).match(/[+-]\d\.\d{4}/g).map(Number);
   const margin = Number((await page.locator('#result-rows tr').first().locator('td').nth(3).textContent()));
   assert.ok(Math.abs(sum - score) <= 1e-4 && Math.abs(score - margin) < 1e-3, `${sum} ${score} ${margin}`);
@@ -53,7 +50,7 @@ test('why the best report: map, sum, places, file; gone with the volume', { time
   const [download] = await Promise.all([page.waitForEvent('download'), page.click('#evidence-save')]);
   const nifti = gunzipSync(await readFile(await download.path()));
   assert.deepEqual([nifti.readInt16LE(42), nifti.readInt16LE(44), nifti.readInt16LE(46), nifti.readInt16LE(70)], [208, 160, 30, 16]);
-  await idle();
+  await idle(page);
 
   // A finding, by another method; then another volume.
   await page.click('#lang-zh');
@@ -61,12 +58,12 @@ test('why the best report: map, sum, places, file; gone with the volume', { time
   await page.selectOption('#evidence-variant', 'baseline');
   await page.click('#evidence-show');
   await page.waitForFunction(() => document.querySelector('#evidence-sum').textContent.includes('logit'), undefined, { timeout: SLOW_MS });
-  await idle();
+  await idle(page);
   await page.screenshot({ path: join(out, 'evidence-zh.png'), fullPage: true });
   await page.selectOption('#sample', 'chest-2');
   await page.click('#use-sample');
   await page.waitForFunction(() => document.querySelector('#evidence-result').hidden, undefined, { timeout: SLOW_MS });
   assert.deepEqual(await maps(), [true, true, true]);
-  await idle();
+  await idle(page);
   await finish();
 });

@@ -105,6 +105,16 @@ export function host({ gpu = true, ...served } = {}) {
   };
 }
 
+/** Until no work is in progress on the page. @param {import('playwright-core').Page} page */
+export const idle = (page) => page.waitForFunction(() => document.querySelector('#cancel').hidden, undefined, { timeout: SLOW_MS });
+
+/** Opens the chosen sample with its reports. @param {import('playwright-core').Page} page */
+export async function useSample(page) {
+  await page.click('#use-sample');
+  await page.waitForSelector('#reports li');
+  await idle(page);
+}
+
 /**
  * Runs `body(arg)` in the page; an error comes back as `{ error: { name, code, message, detail } }`. The source goes as an
  * expression, because the page's policy forbids making functions from text.

@@ -6,18 +6,15 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { outcomeOf, parseItems, shuffled, totals, volumeName, wilson } from '../../www/choice.js';
 import { MESSAGES, text } from '../../www/i18n.js';
-import { gzipSync, host, out, sampleNifti, SLOW_MS, www } from './harness.mjs';
+import { gzipSync, host, idle, out, sampleNifti, SLOW_MS, useSample, www } from './harness.mjs';
 
 const tests = host({ gpu: false });
 const manifest = JSON.parse(await readFile(join(www, 'model/manifest.json'), 'utf8'));
 
-const idle = (page) => page.waitForFunction(() => document.querySelector('#cancel').hidden, undefined, { timeout: SLOW_MS });
 const openSample = async (options) => {
   const made = await tests.newAppPage(options);
   const { page } = made;
-  await page.click('#use-sample');
-  await page.waitForSelector('#reports li');
-  await idle(page);
+  await useSample(page);
   await page.check('input[name="backend"][value="cpu"]');
   return made;
 };

@@ -5,17 +5,14 @@ import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { MESSAGES, text } from '../../www/i18n.js';
-import { attempt, host, out, SLOW_MS, www } from './harness.mjs';
+import { attempt, host, idle, out, SLOW_MS, useSample, www } from './harness.mjs';
 
 const tests = host({ gpu: false });
 
-const idle = (page) => page.waitForFunction(() => document.querySelector('#cancel').hidden, undefined, { timeout: SLOW_MS });
 const ranked = async (options) => {
   const made = await tests.newAppPage(options);
   const { page } = made;
-  await page.click('#use-sample');
-  await page.waitForSelector('#reports li');
-  await idle(page);
+  await useSample(page);
   await page.check('input[name="backend"][value="cpu"]');
   await page.click('#rank');
   await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });

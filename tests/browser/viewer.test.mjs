@@ -5,16 +5,13 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { MESSAGES } from '../../www/i18n.js';
 import { slabProfile } from '../../www/overlay.js';
-import { host, out, sampleNifti, SLOW_MS } from './harness.mjs';
+import { host, idle, out, sampleNifti, SLOW_MS, useSample } from './harness.mjs';
 
 const tests = host({ gpu: false });
 
-const idle = (page) => page.waitForFunction(() => document.querySelector('#cancel').hidden, undefined, { timeout: SLOW_MS });
 const openSample = async () => {
   const made = await tests.newAppPage();
-  await made.page.click('#use-sample');
-  await made.page.waitForSelector('#reports li');
-  await idle(made.page);
+  await useSample(made.page);
   return made;
 };
 const openFile = async (page, nifti) => {
