@@ -2,7 +2,7 @@
 // module and does no arithmetic of its own.
 
 import init, {
-  Cleaner, Engine, LatentStore, Target, VolumeReader, evaluateChoices, parseReports, privacyNotices, readPair, reportText, textHints,
+  Cleaner, Engine, LatentStore, Target, VolumeReader, buildItems, evaluateChoices, evaluateLabels, parseLabels, parseReports, privacyNotices, readPair, reportText, textHints,
   version,
 } from './wasm/ctmatch.js';
 import { ASYNC_DISPOSE, CtmatchError } from './error.js';
@@ -349,6 +349,11 @@ class Store {
       const hits = this.#open.search(isSet ? query.vectors : query.vector, isSet ? 'report' : 'volume', find === 'volumes' ? 'volume' : 'report', hubness, topK);
       return hits.map((hit) => ({ id: this.#facts[find][hit.index].id, ...hit }));
     }, signal);
+  }
+
+  /** @param {import('./index.js').RetrievalOptions} [options] @returns {Promise<import('./index.js').RetrievalEvaluation>} */
+  evaluate({ labels, signal, ...options } = {}) {
+    return this.#host.call(() => this.#open.evaluate(labels && [...labels], options), signal);
   }
 
   save() {
@@ -955,6 +960,30 @@ class Session {
    */
   evaluate(choices, { tieTolerance = this.#model?.info.tieTolerance ?? 0, ...options } = {}) {
     return this.#call(async () => evaluateChoices(choices, { tieTolerance, ...options }));
+  }
+
+  /**
+   * @param {readonly import('./index.js').Labelled[]} rows
+   * @param {import('./index.js').LabelOptions} [options]
+   * @returns {Promise<import('./index.js').LabelEvaluation>}
+   */
+  evaluateLabels(rows, { set = 'ct-rate', rounds = 1000, seed = 0 } = {}) {
+    return this.#call(async () => evaluateLabels(rows, { set, rounds, seed }));
+  }
+
+  /** @param {Blob | string} source @returns {Promise<import('./index.js').LabelTable>} */
+  parseLabels(source) {
+    return this.#call(async () => parseLabels(new Uint8Array(await new Blob([source]).arrayBuffer())));
+  }
+
+  /**
+   * @param {readonly import('./index.js').ItemSource[]} reports
+   * @param {import('./index.js').ItemOptions} [options]
+   * @returns {Promise<import('./index.js').BuiltItems>}
+   */
+  buildItems(reports, { options = 4, strategies = ['random'], seed = 0, items, latents } = {}) {
+    return this.#call(async () => buildItems(
+      reports.map(({ id, labels, meta, ...report }) => ({ id, report, labels, meta })), { options, strategies, seed, items }, latents?.vectors));
   }
 
   clearCache() {

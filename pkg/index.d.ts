@@ -241,9 +241,94 @@ export interface Store extends StoreFacts {
   add(more: { volumes?: Iterable<{ id: string; latent: ImageLatent }>; reports?: ReportSet }): Promise<void>;
   /** Best first. A query is a volume's latent, or a set of one report. */
   search(query: ImageLatent | ReportSet, o: SearchOptions): Promise<Hit[]>;
+  /** Retrieval metrics over volumes and reports of the same id, as the command's `evaluate --retrieval` gives them. */
+  evaluate(o?: RetrievalOptions): Promise<RetrievalEvaluation>;
   save(): Promise<Blob>;
   close(): void;
 }
+export interface RetrievalOptions {
+  /** a row for every volume that has a report; without labels no overlap and no gain is measured */
+  labels?: Iterable<{ id: string; labels: readonly boolean[] }>;
+  /** default 'raw' */
+  hubness?: SearchOptions['hubness'];
+  /** resamples of patients (`train_3_a_1` is of patient `train_3`), default 1000; and their seed */
+  rounds?: number; seed?: number;
+  signal?: AbortSignal;
+}
+/** By K. */
+export interface Recall {
+  recall: Readonly<Record<string, Estimate>>; chance: Readonly<Record<string, number>>; medianRank: number;
+}
+/** By K: like labels (Jaccard index) early in the order. */
+export interface Gain { ndcg: Readonly<Record<string, Estimate>>; chance: Readonly<Record<string, number>> }
+export interface RetrievalEvaluation {
+  /** `SameReport`: any volume or report with the same words is a success */
+  readonly summary: {
+    pairs: number; reportToVolume: Recall; reportToVolumeSameReport: Recall; volumeToReport: Recall; volumeToReportSameReport: Recall;
+    /** the reference's "MAP@K" of volumes for volumes, and as its script prints it */
+    labelJaccard?: { gallery: number; perK: Readonly<Record<string, number>>; cumulativeAsReported: Readonly<Record<string, number>> };
+    reportToVolumeGain?: Gain; volumeToReportGain?: Gain;
+  };
+  /** places of the first success, from 1 */
+  readonly pairs: readonly {
+    id: string; reportToVolume: number; reportToVolumeSameReport: number; volumeToReport: number; volumeToReportSameReport: number;
+  }[];
+  readonly volumesWithoutReport: number; readonly reportsWithoutVolume: number;
+}
+/** The 18 findings of CT-RATE, or the 16 that the authors judge on RAD-ChestCT: one calcification, no mosaic attenuation. */
+export type LabelSet = 'ct-rate' | 'rad-chest-ct';
+export interface LabelTable {
+  readonly set: LabelSet; readonly names: readonly string[]; readonly rows: readonly { id: string; labels: readonly boolean[] }[];
+}
+export interface LabelOptions {
+  /** what the labels are, default 'ct-rate'; the scores are always of the 18 */
+  set?: LabelSet;
+  /** resamples of patients, default 1000; and their seed */
+  rounds?: number; seed?: number;
+}
+/** A volume: scores of the 18 findings as `zeroShot` orders them, and the truth. */
+export interface Labelled { patient: string; scores: readonly number[]; labels: readonly boolean[] }
+/** Numbers as the command's `evaluate --zero-shot` gives them; null where one class is empty. */
+export interface LabelEvaluation {
+  readonly volumes: number; readonly patients: number; readonly macroAuroc: Estimate | null;
+  /** `threshold`: by the reference's rule on these volumes, so no operating point */
+  readonly labels: readonly {
+    label: string; positives: number; negatives: number; auroc: Estimate | null;
+    threshold: number | null; accuracy: number | null; weightedF1: number | null; precision: number | null;
+  }[];
+}
+/** A report under the name of its volume, with its labels where they are known (else by rules from the text). */
+export interface ItemSource extends Omit<Report, 'id' | 'text'> {
+  id: string; text?: string; labels?: readonly boolean[]; meta?: Readonly<Record<string, string | number>>;
+}
+export interface ItemOptions {
+  /** of each item, the true one included: 2 to 16, default 4 */
+  options?: number;
+  /**
+   * How distractors are made, in turn; default ['random']. 'd1' to 'd18': labels differ on so many findings; 'nn_text': the closest text,
+   * which needs `latents`; others change one fact of the true report.
+   */
+  strategies?: readonly ('random' | `d${number}` | 'nn_text' | Edit)[];
+  /** default 0; the same seed gives the same items */
+  seed?: number;
+  /** default: one per report */
+  items?: number;
+  /** of the reports, in their order */
+  latents?: ReportSet;
+}
+export type Edit =
+  | 'presence' | 'negation' | 'laterality' | 'lobe' | 'size' | 'unit' | 'severity' | 'count' | 'omission' | 'insertion' | 'device';
+/** As a line of the command's `build-items`. `label`: 1 for the true option, else 0. */
+export interface Item {
+  id: string; image: string; meta?: Readonly<Record<string, unknown>>;
+  options: readonly {
+    findings?: string; impression?: string; text?: string; label: 0 | 1; kind: string; src?: string; distance?: number;
+    edits?: readonly Readonly<Record<string, unknown>>[]; meta?: Readonly<Record<string, unknown>>;
+  }[];
+  notMade?: readonly { kind: string; reason: string }[];
+}
+/** `leftOut`: reports that allow no item. */
+export interface BuiltItems { readonly items: readonly Item[]; readonly leftOut: readonly { id: string; reason: string }[] }
 /** A multiple-choice item: a score per option, higher is more alike. */
 export interface Choice {
   id: string;
@@ -428,6 +513,12 @@ export interface Session extends AsyncDisposable {
   openStore(file?: Blob, o?: { precision?: 'f16' | 'int8'; signal?: AbortSignal }): Promise<Store>;
   /** Metrics of multiple-choice items, as the command's `evaluate` gives them. */
   evaluate(choices: readonly Choice[], o?: EvaluateOptions): Promise<Evaluation>;
+  /** Zero-shot metrics of scores against labels. */
+  evaluateLabels(rows: readonly Labelled[], o?: LabelOptions): Promise<LabelEvaluation>;
+  /** A comma-separated table of labels with a column `VolumeName` or `id`, as CT-RATE has. */
+  parseLabels(source: Blob | string): Promise<LabelTable>;
+  /** Multiple-choice items from reports, as the command's `build-items` makes them; never the words or the patient of another option. */
+  buildItems(reports: readonly ItemSource[], o?: ItemOptions): Promise<BuiltItems>;
   rank(v: ImageLatent, r: ReportSet, o?: { topK?: number; signal?: AbortSignal }): Promise<Ranking>;
   /** Compares an image with "X is present." and "X is not present." for every label and question. */
   zeroShot(v: Volume | ImageLatent, o?: ZeroShotOptions): Promise<ZeroShot>;

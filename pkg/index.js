@@ -235,6 +235,11 @@ class Store {
     return this.#call('searchStore', [query, { find, topK, hubness }], { signal });
   }
 
+  /** @type {PublicStore['evaluate']} */
+  async evaluate({ labels, signal, ...options } = {}) {
+    return this.#call('evaluateStore', [{ labels: labels && [...labels], ...options }], { signal });
+  }
+
   async save() {
     return this.#call('saveStore', []);
   }
@@ -362,6 +367,21 @@ class Session {
   /** @type {import('./index.js').Session['evaluate']} */
   async evaluate(choices, options) {
     return this.#channel.call('evaluate', [choices, options]);
+  }
+
+  /** @type {import('./index.js').Session['evaluateLabels']} */
+  async evaluateLabels(rows, options) {
+    return this.#channel.call('evaluateLabels', [rows, options]);
+  }
+
+  /** @type {import('./index.js').Session['parseLabels']} */
+  async parseLabels(source) {
+    return this.#channel.call('parseLabels', [source]);
+  }
+
+  /** @type {import('./index.js').Session['buildItems']} */
+  async buildItems(reports, options) {
+    return this.#channel.call('buildItems', [reports, options]);
   }
 
   /** @type {import('./index.js').Session['clearCache']} */

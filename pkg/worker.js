@@ -106,6 +106,9 @@ const methods = {
   async searchStore(call, key, query, options) {
     return { value: await handle(key).search(query, { ...options, signal: call.signal }) };
   },
+  async evaluateStore(call, key, options) {
+    return { value: await handle(key).evaluate({ ...options, signal: call.signal }) };
+  },
   async saveStore(_call, key) {
     return { value: await handle(key).save() };
   },
@@ -116,6 +119,15 @@ const methods = {
   },
   async evaluate(_call, choices, options) {
     return { value: await opened().evaluate(choices, options) };
+  },
+  async evaluateLabels(_call, rows, options) {
+    return { value: await opened().evaluateLabels(rows, options) };
+  },
+  async parseLabels(_call, source) {
+    return { value: await opened().parseLabels(source) };
+  },
+  async buildItems(_call, reports, options) {
+    return { value: await opened().buildItems(reports, options) };
   },
   async parseReports(call, source, options) {
     return { value: await opened().parseReports(source, { ...options, ...call }) };

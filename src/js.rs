@@ -6,10 +6,17 @@ use crate::device::Backend;
 use crate::device::Device;
 use crate::error::Error;
 use crate::rank::Latent;
+use crate::rank::build::Plan;
+use crate::rank::build::Source;
+use crate::rank::build::Strategy;
+use crate::rank::build::build;
 use crate::rank::evaluate::Choice;
 use crate::rank::evaluate::evaluate;
 use crate::rank::explain;
 use crate::rank::explain::Variant;
+use crate::rank::items::volume_name;
+use crate::rank::labelled::label_metrics;
+use crate::rank::retrieval;
 use crate::rank::store::Kind;
 use crate::rank::store::Store;
 use crate::rank::zero_shot::question::Question;
@@ -19,6 +26,9 @@ use crate::session::Progress;
 use crate::session::Session;
 use crate::session::SessionBuilder;
 use crate::session::unwatched;
+use crate::text::keywords::LABELS;
+use crate::text::labels;
+use crate::text::labels::LabelSet;
 use crate::text::reports;
 use crate::volume;
 use crate::volume::Finding;
@@ -433,6 +443,92 @@ pub fn evaluate_choices(choices: JsValue, options: JsValue) -> JsResult<JsValue>
     Ok(plain(&json!({ "summary": summary, "outcomes": outcomes })))
 }
 
+/// A table of labels, as a plain object.
+#[wasm_bindgen(js_name = parseLabels)]
+pub fn parse_labels(bytes: &[u8]) -> JsResult<JsValue> {
+    let table = labels::parse_labels(bytes).map_err(thrown)?;
+    Ok(plain(&json!({ "set": table.set, "names": table.set.names(), "rows": table.rows })))
+}
+
+/// A volume with scores of the 18 findings, and its labels.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct JsLabelled {
+    patient: String,
+    scores: [f64; LABELS.len()],
+    labels: Vec<bool>,
+}
+
+/// Options of [`evaluate_labels`].
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct JsLabelOptions {
+    set: LabelSet,
+    rounds: usize,
+    seed: u64,
+}
+
+/// Zero-shot metrics.
+#[wasm_bindgen(js_name = evaluateLabels)]
+pub fn evaluate_labels(rows: JsValue, options: JsValue) -> JsResult<JsValue> {
+    let (rows, JsLabelOptions { set, rounds, seed }) = (parse::<Vec<JsLabelled>>(rows)?, parse(options)?);
+    let scores: Vec<Vec<f64>> = rows.iter().map(|row| set.scores(&row.scores)).collect();
+    let patients: Vec<&str> = rows.iter().map(|row| row.patient.as_str()).collect();
+    let labels: Vec<Vec<bool>> = rows.iter().map(|row| row.labels.clone()).collect();
+    let summary = label_metrics(&set.names(), &scores, &labels, &patients, rounds, seed).map_err(thrown)?;
+    Ok(plain(&summary))
+}
+
+/// A report to build items from.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct JsSource {
+    id: String,
+    report: reports::Report,
+    labels: Option<Vec<bool>>,
+    #[serde(default)]
+    meta: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Options of [`build_items`].
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct JsPlan {
+    options: usize,
+    strategies: Vec<String>,
+    seed: u64,
+    items: Option<usize>,
+}
+
+/// Multiple-choice items from reports; `vectors` are the reports' latents, row after row.
+#[wasm_bindgen(js_name = buildItems)]
+pub fn build_items(sources: JsValue, plan: JsValue, vectors: Option<Vec<f32>>) -> JsResult<JsValue> {
+    let (sources, JsPlan { options, strategies, seed, items }) = (parse::<Vec<JsSource>>(sources)?, parse(plan)?);
+    let vectors = vectors.unwrap_or_default();
+    let length = vectors.len() / sources.len().max(1);
+    if length * sources.len() != vectors.len() {
+        return Err(thrown(Error::InvalidArgument("there should be a latent for every report".into())));
+    }
+    let source = |(at, source): (usize, JsSource)| -> crate::error::Result<Source> {
+        let own = &vectors[at * length..(at + 1) * length];
+        let latent = if length > 0 { Some(Latent::new(own.to_vec())?) } else { None };
+        let JsSource { id, report, labels, meta } = source;
+        Ok(Source { id: volume_name(&id).into(), report, labels, latent, meta })
+    };
+    let sources = sources.into_iter().enumerate().map(source).collect::<Result<Vec<_>, _>>().map_err(thrown)?;
+    let strategies = strategies.iter().map(|name| Strategy::parse(name)).collect::<Result<_, _>>().map_err(thrown)?;
+    let built = build(&sources, &Plan { options, strategies, seed, items }).map_err(thrown)?;
+    let left_out: Vec<_> = built.left_out.iter().map(|(id, reason)| json!({ "id": id, "reason": reason })).collect();
+    Ok(plain(&json!({ "items": built.items, "leftOut": left_out })))
+}
+
+/// A volume's labels.
+#[derive(Deserialize)]
+struct JsLabels {
+    id: String,
+    labels: Vec<bool>,
+}
+
 /// Latents under names.
 #[wasm_bindgen]
 #[derive(Debug)]
@@ -476,6 +572,15 @@ impl LatentStore {
         let (of, find) = (parse_name(of)?, parse_name(find)?);
         let hits = self.store.search(&query, of, find, parse_name(hubness)?, k).map_err(thrown)?;
         Ok(plain(&hits))
+    }
+
+    /// Retrieval metrics over volumes and reports of the same id; `labels` is a list of `{ id, labels }`.
+    pub fn evaluate(&self, labels: JsValue, options: JsValue) -> JsResult<JsValue> {
+        let labels: Option<Vec<JsLabels>> = parse(labels)?;
+        let labels =
+            labels.map(|rows| rows.into_iter().map(|row| (volume_name(&row.id).to_owned(), row.labels)).collect());
+        let found = retrieval::evaluate::evaluate(&self.store, labels.as_ref(), &parse(options)?).map_err(thrown)?;
+        Ok(plain(&found))
     }
 
     /// The file.

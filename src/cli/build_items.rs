@@ -79,8 +79,8 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
     };
     let mut labels = HashMap::new();
     if let Some(path) = &arguments.labels {
-        let rows = labels::parse_labels(&files::read(path)?)?;
-        labels.extend(rows.into_iter().map(|row| (volume_name(&row.id).to_owned(), row.labels)));
+        let table = labels::parse_labels(&files::read(path)?)?;
+        labels.extend(table.rows.into_iter().map(|row| (volume_name(&row.id).to_owned(), row.labels)));
         let without = ids.iter().filter(|id| !labels.contains_key(*id)).count();
         if without > 0 {
             return Err(Error::TextInput(format!("{without} of {} reports have no row of labels", ids.len())).into());

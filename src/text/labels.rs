@@ -7,28 +7,85 @@ use crate::error::Result;
 use crate::text::keywords::LABELS;
 use crate::text::table::Records;
 use crate::text::table::is_blank;
+use serde::Deserialize;
+use serde::Serialize;
 use serde_json::Map;
 use serde_json::Value;
 use std::collections::HashSet;
 
 /// The labels of one volume.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LabelRow {
     /// `VolumeName`, as written
     pub id: String,
-    /// in the order of [`LABELS`]
+    /// in the order of [`LabelSet::names`]
     pub labels: Vec<bool>,
 }
 
-/// Labels of a table with the columns `VolumeName` (or `id`) and the 18 findings by name, in any order; upper and lower case are equal
-/// and other columns are ignored.
+/// Which findings a table has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LabelSet {
+    /// the 18 of CT-RATE
+    CtRate,
+    /// the 16 that the authors judge on RAD-ChestCT: one calcification for the arterial and the coronary one, and no mosaic attenuation
+    /// (CTCLIP.md section 6)
+    RadChestCt,
+}
+
+/// Where [`LabelSet::RadChestCt`] differs: places in [`LABELS`].
+const ARTERIAL: usize = 1;
+const CORONARY: usize = 4;
+const MOSAIC: usize = 13;
+/// What stands for both calcifications.
+const CALCIFICATION: &str = "Calcification";
+
+impl LabelSet {
+    /// Names in the order of the labels.
+    pub fn names(self) -> Vec<&'static str> {
+        match self {
+            LabelSet::CtRate => LABELS.to_vec(),
+            LabelSet::RadChestCt => {
+                self.kept().map(|at| if at == ARTERIAL { CALCIFICATION } else { LABELS[at] }).collect()
+            }
+        }
+    }
+
+    /// Scores of the 18 findings as scores of this set: of two that are one, the higher.
+    pub fn scores(self, of_all: &[f64; LABELS.len()]) -> Vec<f64> {
+        match self {
+            LabelSet::CtRate => of_all.to_vec(),
+            LabelSet::RadChestCt => {
+                let score = |at| if at == ARTERIAL { of_all[ARTERIAL].max(of_all[CORONARY]) } else { of_all[at] };
+                self.kept().map(score).collect()
+            }
+        }
+    }
+
+    fn kept(self) -> impl Iterator<Item = usize> {
+        (0..LABELS.len()).filter(|at| ![CORONARY, MOSAIC].contains(at))
+    }
+}
+
+/// A table of labels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelTable {
+    /// what the columns are
+    pub set: LabelSet,
+    /// in the order of the table
+    pub rows: Vec<LabelRow>,
+}
+
+/// Labels of a table with the columns `VolumeName` (or `id`) and the 18 findings by name, or the 16 of [`LabelSet::RadChestCt`] (which has a
+/// column `Calcification`), in any order; upper and lower case are equal and other columns are ignored.
 ///
 /// # Errors
 /// [`Error::TextInput`] when the bytes are not UTF-8, a column is missing, a cell is neither 0 nor 1, a volume is there twice, or
 /// there is no row.
-pub fn parse_labels(bytes: &[u8]) -> Result<Vec<LabelRow>> {
+pub fn parse_labels(bytes: &[u8]) -> Result<LabelTable> {
     let table = Table::read(bytes, "labels")?;
-    let columns = LABELS.iter().map(|label| table.column(label).ok_or_else(|| table.missing(label)));
+    let set = if table.column(CALCIFICATION).is_some() { LabelSet::RadChestCt } else { LabelSet::CtRate };
+    let columns = set.names().into_iter().map(|label| table.column(label).ok_or_else(|| table.missing(label)));
     let columns: Vec<usize> = columns.collect::<Result<_>>()?;
     let row = |(number, (id, cells)): (usize, &(String, Vec<String>))| {
         let label = |at: &usize| match cells.get(*at).map_or("", |cell| cell.trim()).parse::<f64>() {
@@ -38,7 +95,7 @@ pub fn parse_labels(bytes: &[u8]) -> Result<Vec<LabelRow>> {
         };
         Ok(LabelRow { id: id.clone(), labels: columns.iter().map(label).collect::<Result<_>>()? })
     };
-    table.rows.iter().enumerate().map(row).collect()
+    Ok(LabelTable { set, rows: table.rows.iter().enumerate().map(row).collect::<Result<_>>()? })
 }
 
 /// Age, sex and device of the volumes of a table with `VolumeName` and any of `PatientAge`, `PatientSex` and `ManufacturerModelName`;

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -140,5 +140,82 @@ test('multiple choice is judged as by hand', async () => {
   assert.deepEqual(summary.byKind.map(({ kind, accuracy }) => [kind, accuracy.value]), [['lobe', 1], ['random', 0.5]]);
   assert.deepEqual(outcomes.map(({ id, chosen, rank, correct }) => [id, chosen, rank, correct]), [['1', 0, 1, true], ['2', 0, 2, false]]);
   assert.equal(found.refused, 'INVALID_ARGUMENT');
+  await finish();
+});
+
+/** As the command reads them: CT-RATE's tables. */
+const TABLE = {
+  reports: [
+    ['train_1_a_1', 'There is a 12 mm nodule in the right upper lobe.', 'Right upper lobe nodule.'],
+    ['train_2_a_1', 'Bilateral pleural effusion. The heart is enlarged.', 'Pleural effusion. Cardiomegaly.'],
+    ['train_3_a_1', 'Mild emphysema in both upper lobes.', 'Emphysema.'],
+    ['train_4_a_1', 'No nodule is seen. The lungs are clear.', 'Normal chest CT.'],
+  ],
+  labels: [[9], [12, 2], [7], []],
+};
+
+test('items, retrieval and zero-shot metrics are those of the command', async () => {
+  const { LABELS, rows } = { LABELS: JSON.parse(readFileSync(join(www, 'model/manifest.json'))).recipes.zeroShot.labels, rows: TABLE.reports };
+  const cells = (found) => LABELS.map((_, i) => (found.includes(i) ? 1 : 0));
+  const files = {
+    reports: ['VolumeName,Findings_EN,Impressions_EN', ...rows.map(([id, ...sections]) => `${id}.nii.gz,${sections.join(',')}`)],
+    labels: [`VolumeName,${LABELS.join(',')}`, ...rows.map(([id], i) => `${id}.nii.gz,${cells(TABLE.labels[i]).join(',')}`)],
+  };
+  for (const [name, lines] of Object.entries(files)) writeFileSync(join(folder, `${name}.csv`), `${lines.join('\n')}\n`);
+  mkdirSync(join(folder, 'four'));
+  for (const [i, [id]] of rows.entries()) copyFileSync(join(www, `sample/chest${['', '-2', '-3', '-2'][i]}.nii.gz`), join(folder, `four/${id}.nii.gz`));
+  const at = (name) => join(folder, name);
+  const strategies = ['nn_text', 'laterality', 'presence', 'random'];
+  const built = JSON.parse(run('build-items', '--reports', at('reports.csv'), '--labels', at('labels.csv'), '--strategy', strategies.join(','), '--options', '3', '--seed', '5', '--model', join(www, 'model'), '--device', 'cpu', '--out', at('items.jsonl'), '--json'));
+  const items = readFileSync(at('items.jsonl'), 'utf8').trim().split('\n').map((line) => JSON.parse(line));
+  run('encode', ...model, '--volumes', at('four'), '--reports', at('reports.csv'), '--store', at('four.safetensors'));
+  const { retrieval, zeroShot } = JSON.parse(run('evaluate', ...model, '--retrieval', '--zero-shot', '--store', at('four.safetensors'), '--labels', at('labels.csv'), '--hubness', 'centred', '--bootstrap', '60', '--seed', '3', '--json'));
+
+  const { page, finish } = await tests.newPackagePage();
+  const found = await attempt(page, async (strategies) => {
+    const { open } = window.ctmatch;
+    const session = await open({ model: '/model/manifest.json', backend: 'cpu' });
+    const text = async (name) => (await fetch(`/store/${name}`)).text();
+    const list = await session.parseReports(await text('reports.csv'));
+    const table = await session.parseLabels(await text('labels.csv'));
+    const sources = list.map((report, i) => ({ ...report, labels: table.rows[i].labels }));
+    const built = await session.buildItems(sources, { options: 3, strategies, seed: 5, latents: await session.encodeReports(list) });
+    const store = await session.openStore(await (await fetch('/store/four.safetensors')).blob());
+    const settings = { rounds: 60, seed: 3 };
+    const retrieval = await store.evaluate({ ...settings, labels: table.rows, hubness: 'centred' });
+    const plain = await store.evaluate(settings);
+    const labelled = [];
+    for (const [i, { id }] of store.volumes.entries()) {
+      const volume = await session.readVolume(await (await fetch(`/store/four/${id}.nii.gz`)).blob());
+      const accept = volume.findings.filter(({ action }) => action === 'ask').map(({ code }) => code);
+      const { rows } = await session.zeroShot(volume, { accept });
+      labelled.push({ patient: id.slice(0, 7), scores: rows.map(({ score }) => score), labels: table.rows[i].labels });
+      volume.close();
+    }
+    const zeroShot = await session.evaluateLabels(labelled, settings);
+    const external = await session.evaluateLabels(labelled.map((row) => ({ ...row, labels: row.labels.slice(2) })), { ...settings, set: 'rad-chest-ct' });
+    const code = (promise) => promise.then(() => 'accepted', (error) => error.code);
+    const refused = [
+      await code(session.buildItems(sources, { strategies: ['nn_text'] })), await code(session.buildItems(sources.slice(0, 1))), await code(session.buildItems(sources, { strategies: ['other'] })),
+      await code(session.evaluateLabels(labelled, { set: 'rad-chest-ct' })), await code(session.evaluateLabels([])), await code(session.parseLabels('a,b')),
+      await code(store.evaluate({ labels: [] })), await code((await session.openStore()).evaluate()), await code(store.evaluate({ hubness: 'other' })),
+    ];
+    await session.close();
+    return { built, retrieval, plain, zeroShot, names: [table.set, table.names], external: external.labels.map(({ label }) => label), refused };
+  }, strategies);
+  assert.equal(found.error, undefined, JSON.stringify(found.error));
+  assert.deepEqual(found.built.items, items);
+  assert.equal(items.length, built.items);
+  assert.ok(items.some(({ options }) => options.some(({ kind }) => kind === 'nn_text')) && items.some(({ options }) => options.some(({ kind }) => kind === 'laterality')));
+  assert.deepEqual(found.retrieval.summary, retrieval);
+  assert.ok(retrieval.reportToVolumeGain.ndcg[1].value >= 0 && !('labelJaccard' in found.plain.summary));
+  assert.deepEqual(found.retrieval.pairs.map(({ id }) => id), rows.map(([id]) => id));
+  assert.deepEqual(found.names, ['ct-rate', LABELS]);
+  assert.deepEqual(found.external.slice(0, 2), ['Medical material', 'Calcification']);
+  assert.equal(found.external.length, 16);
+  // The store's latents are rounded to f16: the areas of four volumes are the same.
+  assert.deepEqual(found.zeroShot.labels.map(({ label, positives, auroc }) => [label, positives, auroc?.value]), zeroShot.labels.map(({ label, positives, auroc }) => [label, positives, auroc?.value]));
+  assert.deepEqual([found.zeroShot.volumes, found.zeroShot.patients, found.zeroShot.macroAuroc.value], [4, 4, zeroShot.macroAuroc.value]);
+  assert.deepEqual(found.refused, ['INVALID_ARGUMENT', 'INVALID_ARGUMENT', 'INVALID_ARGUMENT', 'INVALID_ARGUMENT', 'INVALID_ARGUMENT', 'TEXT_INPUT', 'TEXT_INPUT', 'STORE', 'INVALID_ARGUMENT']);
   await finish();
 });

@@ -7,6 +7,7 @@ use crate::command::path;
 use crate::command::stdout;
 use crate::npy;
 use ctmatch::rank::Latent;
+use ctmatch::rank::cosine;
 use ctmatch::rank::mean;
 use ctmatch::rank::store::Entry;
 use ctmatch::rank::store::Kind;
@@ -630,10 +631,35 @@ fn retrieval_of_the_command_equals_the_reference_scripts() {
         near(&found["labelJaccard"]["perK"][k], &expected["v2v_per_k"][k], k, 1e-4);
         near(&found["labelJaccard"]["cumulativeAsReported"][k], &expected["v2v_cumulative_as_reported"][at], k, 1e-4);
     }
+    // By the definition, from the latents before they were rounded; no number of the reference exists.
+    let (images, texts) = (rows("image"), rows("text"));
+    let label = |i: usize| &of_fixture[18 * i..18 * (i + 1)];
+    let alike = |a: usize, b: usize| {
+        let count = |test: &dyn Fn(bool, bool) -> bool| {
+            label(a).iter().zip(label(b)).filter(|&(&x, &y)| test(x != 0, y != 0)).count() as f64
+        };
+        let either = count(&|x, y| x || y);
+        if either == 0.0 { 1.0 } else { count(&|x, y| x && y) / either }
+    };
+    let mut sum = 0.0;
+    for (i, text) in texts.iter().enumerate() {
+        let mut order: Vec<usize> = (0..130).collect();
+        order.sort_by(|&a, &b| cosine(text, &images[b]).unwrap().total_cmp(&cosine(text, &images[a]).unwrap()));
+        let mut gains: Vec<f64> = order.iter().map(|&j| alike(i, j)).collect();
+        let dcg =
+            |gains: &[f64]| gains[..10].iter().zip(2u8..).map(|(gain, at)| gain / f64::from(at).log2()).sum::<f64>();
+        let reached = dcg(&gains);
+        gains.sort_by(|a, b| b.total_cmp(a));
+        sum += reached / dcg(&gains) / 130.0;
+    }
+    let gain = &found["reportToVolumeGain"];
+    near(&gain["ndcg"]["10"]["value"], &sum.into(), "nDCG@10", 1e-3);
+    assert!(gain["chance"]["10"].as_f64().unwrap() < sum);
     let median = |task: &str| found[task]["medianRank"].as_f64().unwrap();
     assert!(median("reportToVolumeSameReport") <= median("reportToVolume"));
     assert_eq!(std::fs::read_to_string(out.join("retrieval.csv")).unwrap().lines().count(), 131);
     let text = stdout(&["evaluate", "--retrieval", "--store", path(&file), "--hubness", "csls", "--bootstrap", "10"]);
+    assert!(!text.contains("nDCG"), "{text}");
     assert!(text.contains("retrieval: 130 pairs of volume and report\n  report to volume: median rank "), "{text}");
 }
 

@@ -26,6 +26,8 @@ use ctmatch::rank::statistics::Bootstrap;
 use ctmatch::rank::statistics::SplitMix64;
 use ctmatch::rank::statistics::mcnemar;
 use ctmatch::text::keywords::LABELS;
+use ctmatch::text::labels::LabelSet;
+use ctmatch::text::labels::LabelTable;
 use ctmatch::text::labels::parse_labels;
 use ctmatch::text::labels::parse_patients;
 use ctmatch::text::reports::Report;
@@ -374,7 +376,8 @@ fn labels_are_read_by_name() {
     let head: Vec<_> = LABELS.iter().rev().map(|label| label.to_string()).collect();
     let row = |id: &str, first: &str| format!("{id},{first},{}", ["0"; 17].join(","));
     let table = format!("\u{feff}VolumeName,{}\r\n{}\r\n{}\r\n", head.join(","), row("a", "1"), row("b", "0.0"));
-    let rows = parse_labels(table.as_bytes()).unwrap();
+    let LabelTable { set, rows } = parse_labels(table.as_bytes()).unwrap();
+    assert_eq!(set, LabelSet::CtRate);
     assert_eq!((rows[0].id.as_str(), rows[1].id.as_str()), ("a", "b"));
     assert!(rows[0].labels[17] && rows[0].labels.iter().filter(|label| **label).count() == 1 && !rows[1].labels[17]);
     let refused = |text: &str| parse_labels(text.as_bytes()).unwrap_err().to_string();
@@ -385,6 +388,22 @@ fn labels_are_read_by_name() {
     assert_eq!(refused(&table.replace("0.0", "2")), format!("{start}the cells of row 2 should be 0 or 1"));
     assert_eq!(refused(&table.replace("\nb,", "\na,")), format!("{start}row 2 names a volume that an earlier row has"));
     assert_eq!(refused(table.lines().next().unwrap()), format!("{start}it has no row"));
+}
+
+/// CTCLIP.md section 6: class 13 is dropped, classes 1 and 4 are one, by the higher score.
+#[test]
+fn labels_of_rad_chest_ct_are_16() {
+    let names = LabelSet::RadChestCt.names();
+    assert_eq!(names.len(), 16);
+    assert_eq!((names[1], names[4], names[12]), ("Calcification", "Hiatal hernia", "Peribronchial thickening"));
+    let table = format!("id,{}\na,0,1{}\n", names.join(","), ",0".repeat(14));
+    let LabelTable { set, rows } = parse_labels(table.as_bytes()).unwrap();
+    assert_eq!((set, rows[0].labels.len(), rows[0].labels[1]), (LabelSet::RadChestCt, 16, true));
+    let all = std::array::from_fn(|at| at as f64);
+    let expected = [0, 4, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 14, 15, 16, 17].map(f64::from);
+    assert_eq!(set.scores(&all), expected);
+    let refused = parse_labels(table.replace("Emphysema", "Other").as_bytes()).unwrap_err().to_string();
+    assert_eq!(refused, "text: the table of labels cannot be used: the column Emphysema is missing");
 }
 
 #[test]

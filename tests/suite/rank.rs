@@ -6,8 +6,17 @@ use ctmatch::rank::Latent;
 use ctmatch::rank::RankOptions;
 use ctmatch::rank::cosine;
 use ctmatch::rank::rank;
+use ctmatch::rank::retrieval::evaluate::Evaluated;
+use ctmatch::rank::retrieval::evaluate::PairPlaces;
+use ctmatch::rank::retrieval::evaluate::RetrievalOptions;
+use ctmatch::rank::retrieval::evaluate::evaluate;
 use ctmatch::rank::retrieval::label_jaccard;
 use ctmatch::rank::retrieval::recall_at_k;
+use ctmatch::rank::store::Entry;
+use ctmatch::rank::store::ModelIdentity;
+use ctmatch::rank::store::Precision;
+use ctmatch::rank::store::Store;
+use std::collections::HashMap;
 use std::time::Instant;
 
 const OPTIONS: RankOptions = RankOptions { temperature: 1.0, tie_tolerance: 2e-3, top_k: None };
@@ -218,6 +227,47 @@ fn retrieval_by_hand() {
     let found = label_jaccard(&images, &labels, &[1, 2]).unwrap();
     assert_eq!(found.per_k, [2.0 / 3.0, (0.75 + 0.75 + 0.0) / 3.0]);
     assert_eq!(found.cumulative[1], (found.per_k[0] + found.per_k[1]) / 2.0);
+
+    let identity = ModelIdentity {
+        id: "m".into(),
+        revision: "1".into(),
+        embedding_space: "s".into(),
+        variant: "f32".into(),
+        weights_sha256: "w".into(),
+        license: "CC0-1.0".into(),
+        untrained: false,
+    };
+    let mut store = Store::new(identity, Precision::F16);
+    let names = ["train_1_a_1", "train_2_a_1", "train_2_a_2"];
+    for (i, name) in names.iter().enumerate() {
+        let entry = || Entry { id: (*name).into(), sha256: if i == 0 { "first".into() } else { "shared".into() } };
+        store.add_volume(entry(), &images[i]).unwrap();
+        store.add_report(entry(), &texts[i], "full").unwrap();
+    }
+    let known: HashMap<String, Vec<bool>> = names.iter().map(|name| (*name).into()).zip(labels.clone()).collect();
+    let found = evaluate(&store, Some(&known), &RetrievalOptions::default()).unwrap();
+    let places = |of: fn(&PairPlaces) -> usize| found.pairs.iter().map(of).collect::<Vec<_>>();
+    assert_eq!(places(|pair| pair.report_to_volume), [1, 3, 1]);
+    assert_eq!(places(|pair| pair.report_to_volume_same_report), [1, 1, 1]);
+    assert_eq!(found.summary.report_to_volume.recall[&1].unwrap().value, 2.0 / 3.0);
+    assert_eq!(
+        (found.summary.report_to_volume.median_rank, found.summary.report_to_volume.chance[&1]),
+        (1.0, 1.0 / 3.0)
+    );
+    // Gains of the labels are 1, 1/2, 0 for volume 0 and 1/2, 1, 0 for volume 1; nothing has the (empty) labels of volume 2 but itself.
+    let by_labels = found.summary.by_labels.unwrap();
+    assert_eq!(by_labels.label_jaccard.gallery, 2);
+    let gain = &by_labels.report_to_volume_gain;
+    assert_eq!(gain.ndcg[&1].unwrap().value, (1.0 + 0.0 + 1.0) / 3.0);
+    assert!((gain.chance[&1] - (0.5 + 0.5 + 1.0 / 3.0) / 3.0).abs() < 1e-12);
+
+    let refused = |labels: &HashMap<String, Vec<bool>>| evaluate(&store, Some(labels), &RetrievalOptions::default());
+    let code = |result: Result<Evaluated, Error>| result.map(|_| ()).unwrap_err().code();
+    assert_eq!(code(refused(&HashMap::new())), "TEXT_INPUT");
+    let uneven = names.iter().enumerate().map(|(i, name)| ((*name).into(), vec![true; i + 1])).collect();
+    assert_eq!(code(refused(&uneven)), "INVALID_ARGUMENT");
+    let empty = Store::new(store.model().clone(), Precision::F16);
+    assert_eq!(code(evaluate(&empty, None, &RetrievalOptions::default())), "STORE");
 
     let message = |result: Result<_, Error>| result.unwrap_err().to_string();
     assert_eq!(

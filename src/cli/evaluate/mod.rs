@@ -27,6 +27,8 @@ use ctmatch::rank::store::Precision;
 use ctmatch::rank::store::Store;
 use ctmatch::session::Session;
 use ctmatch::text::labels;
+use ctmatch::text::labels::LabelSet;
+use ctmatch::text::labels::LabelTable;
 use serde_json::Value;
 use serde_json::json;
 use std::collections::HashMap;
@@ -47,7 +49,7 @@ pub(crate) struct Arguments {
     /// Retrieval: report to volume, volume to report, and with --labels volume to volume
     #[arg(long)]
     retrieval: bool,
-    /// Zero-shot: "X is present." against "X is not present." for the 18 findings; needs --labels
+    /// Zero-shot: "X is present." against "X is not present." for the findings of --labels
     #[arg(long, requires_all = ["labels", "model"])]
     zero_shot: bool,
     /// Pointing game: folder of volumes with masks of their findings, as `phantom --masks` writes them
@@ -65,7 +67,7 @@ pub(crate) struct Arguments {
     /// Reports for --retrieval, where the store has none
     #[arg(long, value_name = "FILE", requires = "model")]
     reports: Option<PathBuf>,
-    /// Table of the 18 labels
+    /// Table of the 18 labels, or of the 16 of RAD-ChestCT (one column Calcification, none for mosaic attenuation)
     #[arg(long, value_name = "CSV")]
     labels: Option<PathBuf>,
     /// Which part of each report
@@ -115,8 +117,13 @@ struct Run<'a> {
     session: Option<Session>,
     /// volumes, and for retrieval reports
     store: Store,
-    /// labels by volume
-    labels: Option<HashMap<String, Vec<bool>>>,
+    labels: Option<Labels>,
+}
+
+/// Labels by volume.
+struct Labels {
+    set: LabelSet,
+    rows: HashMap<String, Vec<bool>>,
 }
 
 impl Run<'_> {
@@ -124,7 +131,7 @@ impl Run<'_> {
         self.session.as_ref().context("give --model")
     }
 
-    fn labels(&self) -> Result<&HashMap<String, Vec<bool>>> {
+    fn labels(&self) -> Result<&Labels> {
         self.labels.as_ref().context("give --labels")
     }
 }
@@ -136,8 +143,9 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
     let labels = match &arguments.labels {
         None => None,
         Some(path) => {
-            let rows = labels::parse_labels(&files::read(path)?)?;
-            Some(rows.into_iter().map(|row| (volume_name(&row.id).to_owned(), row.labels)).collect())
+            let LabelTable { set, rows } = labels::parse_labels(&files::read(path)?)?;
+            let rows = rows.into_iter().map(|row| (volume_name(&row.id).to_owned(), row.labels)).collect();
+            Some(Labels { set, rows })
         }
     };
     let stored = store::read(&arguments.store)?;

@@ -140,6 +140,12 @@ fn retrieval(of: &Value, lines: &mut Vec<String>) {
             ));
         }
     }
+    for (key, name) in [("reportToVolumeGain", "report to volume"), ("volumeToReportGain", "volume to report")] {
+        for (k, value) in entries(&of[key]["ndcg"]) {
+            let what = format!("{name}, nDCG@{k} by labels");
+            lines.push(format!("    {what:<40} {:<24} chance {}", shown(value), shown(&of[key]["chance"][k])));
+        }
+    }
     let overlap = &of["labelJaccard"];
     if overlap.is_object() {
         lines.push(format!("  volume to volume, label overlap (Jaccard) in a gallery of {}", overlap["gallery"]));

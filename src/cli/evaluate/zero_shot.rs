@@ -1,5 +1,6 @@
 //! Zero-shot metrics: the two prompts of each finding against labels (CTCLIP.md section 6).
 
+use super::Labels;
 use super::Run;
 use super::cell;
 use crate::cli::files;
@@ -17,7 +18,7 @@ use serde_json::Value;
 use serde_json::json;
 
 pub(super) fn evaluate(run: &Run<'_>) -> Result<Value> {
-    let known = run.labels()?;
+    let Labels { set, rows: known } = run.labels()?;
     let entries = run.store.entries(Kind::Volume);
     let labelled: Vec<usize> = (0..entries.len()).filter(|&at| known.contains_key(&entries[at].id)).collect();
     if labelled.is_empty() {
@@ -42,15 +43,20 @@ pub(super) fn evaluate(run: &Run<'_>) -> Result<Value> {
             let difference = cosine(image, &present.latent)? - cosine(image, &absent.latent)?;
             Ok(1.0 / (1.0 + (-factor * difference).exp()))
         };
-        scores.push(pairs.iter().map(score).collect::<Result<Vec<f64>>>()?);
+        let mut all = [0.0; LABELS.len()];
+        for (all, pair) in all.iter_mut().zip(pairs) {
+            *all = score(pair)?;
+        }
+        scores.push(set.scores(&all));
     }
     let ids: Vec<&str> = labelled.iter().map(|&at| entries[at].id.as_str()).collect();
     let labels: Vec<Vec<bool>> = ids.iter().map(|id| known[*id].clone()).collect();
     let patients: Vec<&str> = ids.iter().map(|id| patient_of(id)).collect();
+    let names = set.names();
     let (rounds, seed) = (run.arguments.bootstrap, run.arguments.seed);
-    let summary = label_metrics(&LABELS, &scores, &labels, &patients, rounds, seed)?;
+    let summary = label_metrics(&names, &scores, &labels, &patients, rounds, seed)?;
     if let Some(folder) = &run.arguments.out {
-        let mut lines = format!("VolumeName,{}\n", LABELS.join(","));
+        let mut lines = format!("VolumeName,{}\n", names.join(","));
         for (id, row) in ids.iter().zip(&scores) {
             let row: Vec<_> = row.iter().map(f64::to_string).collect();
             lines.push_str(&format!("{},{}\n", cell(id), row.join(",")));

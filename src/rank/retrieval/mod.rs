@@ -2,6 +2,8 @@
 //!
 //! The reference's metrics are computed as published, with their oddities named.
 
+pub mod evaluate;
+
 use super::Latent;
 use super::cosine;
 use crate::error::Error;
@@ -153,7 +155,7 @@ pub fn label_jaccard(images: &[Latent], labels: &[Vec<bool>], ks: &[usize]) -> R
     let mut sums = vec![0f64; ks.len()];
     for (image, own) in images.iter().zip(labels) {
         let scores = gallery.iter().map(|&i| cosine(image, &images[i])).collect::<Result<Vec<f64>>>()?;
-        let order = super::descending(&scores);
+        let order = crate::rank::descending(&scores);
         let overlaps: Vec<f64> = order.iter().map(|&place| jaccard(own, &labels[gallery[place]])).collect();
         for (sum, &k) in sums.iter_mut().zip(ks) {
             *sum += overlaps[..k].iter().sum::<f64>() / k as f64;
@@ -164,7 +166,7 @@ pub fn label_jaccard(images: &[Latent], labels: &[Vec<bool>], ks: &[usize]) -> R
     Ok(LabelJaccard { per_k, cumulative })
 }
 
-/// Of two rows of which the second is never empty.
+/// Labels in common over labels of either; 0 where neither has one.
 fn jaccard(a: &[bool], b: &[bool]) -> f64 {
     let both = a.iter().zip(b).filter(|&(&x, &y)| x && y).count();
     let either = a.iter().zip(b).filter(|&(&x, &y)| x || y).count();
