@@ -188,7 +188,7 @@ run_fuzz() {
   RUSTFLAGS="$flags" cargo build -q --release --locked --manifest-path tests/fuzz/Cargo.toml --target "$host"
   local built="$CARGO_TARGET_DIR/$host/release" work="$CARGO_TARGET_DIR/fuzz" target
   "$built/seeds" "$work/seeds"
-  for target in header gzip privacy; do
+  for target in header gzip privacy model; do
     say "$target, $minutes min"
     mkdir -p "$work/$target"
     "$built/$target" "-max_total_time=$((60 * minutes))" -max_len=16384 -rss_limit_mb=4096 -timeout=300 -print_final_stats=1 \

@@ -73,7 +73,7 @@ impl GridMap {
     /// # Errors
     /// [`Error::InvalidArgument`] when the configuration is not usable or an axis vanishes in resampling.
     pub fn new(volume: &Volume, config: &PreprocessConfig) -> Result<Self> {
-        config.check()?;
+        config.check().map_err(|what| Error::InvalidArgument(format!("preprocessing: {what}")))?;
         let (dims, spacing) = (volume.dims(), volume.spacing_mm());
         let axis = |d: usize| {
             let c = CANONICAL_OF_MODEL[d];

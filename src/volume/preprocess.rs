@@ -3,7 +3,6 @@
 //! Arithmetic is f64 in the order D, H, W, so that results equal the reference bit for bit. Source: CTCLIP.md 1.2, 1.3,
 //! 1.6. Only samples that survive the crop are computed; no orientation is decided here.
 
-use crate::error::Error;
 use crate::error::Result;
 use crate::volume::GridMap;
 use crate::volume::Volume;
@@ -69,15 +68,16 @@ impl PreprocessConfig {
         self.len() == 0
     }
 
-    pub(crate) fn check(&self) -> Result<()> {
+    /// What is wrong with the numbers, if anything is.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
         let positive = |x: f64| x.is_finite() && x > 0.0;
         let size = self.grid.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).unwrap_or(0);
         if !self.spacing_mm.iter().all(|&s| positive(s)) || !positive(self.scale_hu) || size == 0 {
-            return Err(Error::InvalidArgument("preprocessing: spacing, grid and scale must be positive".into()));
+            return Err("spacing, grid and scale must be positive");
         }
         let [low, high] = self.window_hu;
         if !(low.is_finite() && high.is_finite() && low < high && self.offset_hu.is_finite() && self.pad.is_finite()) {
-            return Err(Error::InvalidArgument("preprocessing: window, offset and padding must be finite".into()));
+            return Err("window, offset and padding must be finite, and the window's low end below its high end");
         }
         Ok(())
     }

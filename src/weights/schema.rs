@@ -366,6 +366,10 @@ pub struct Manifest {
 
 /// No dimension of a model may exceed this; the published one's largest is 294 912.
 const MAX_DIMENSION: usize = 1 << 20;
+/// Layers of a transformer; the published model has 4 and 12.
+const MAX_LAYERS: usize = 256;
+/// Numbers of a tensor or of the model grid; the published model has up to 151 million.
+const MAX_ELEMENTS: u128 = 1 << 29;
 
 impl Manifest {
     /// What a reader of the model's numbers must know.
@@ -445,6 +449,15 @@ impl Manifest {
                 return bad(format!("{name} must be in 1..={MAX_DIMENSION}, found {value}"));
             }
         }
+        for (name, depth) in [
+            ("vision.spatial_depth", v.spatial_depth),
+            ("vision.temporal_depth", v.temporal_depth),
+            ("text.num_hidden_layers", t.num_hidden_layers),
+        ] {
+            if depth > MAX_LAYERS {
+                return bad(format!("{name} must be in 1..={MAX_LAYERS}, found {depth}"));
+            }
+        }
         if v.codebook_size > usize::from(u16::MAX) + 1 {
             return bad(format!("vision.codebook_size must be at most 65536, found {}", v.codebook_size));
         }
@@ -461,12 +474,10 @@ impl Manifest {
                 v.temporal_patch_size, v.image_size, v.image_size, self.preprocess.grid
             ));
         }
-        if !self.preprocess.spacing_mm.iter().all(|mm| mm.is_finite() && *mm > 0.0) {
-            return bad(format!(
-                "preprocess.spacing_mm must be positive and finite, found {:?}",
-                self.preprocess.spacing_mm
-            ));
+        if let Err(what) = self.preprocess.check() {
+            return bad(format!("preprocess: {what}"));
         }
+        self.check_tensors()?;
         if !t.hidden_size.is_multiple_of(t.num_attention_heads) {
             return bad(format!(
                 "text.hidden_size must be a multiple of num_attention_heads {}, found {}",
@@ -490,6 +501,34 @@ impl Manifest {
             }
         }
         Ok(())
+    }
+
+    /// Checks that no tensor is larger than a device could hold: products of the sizes are taken without a check elsewhere, and a `usize`
+    /// of the browser has 32 bits.
+    fn check_tensors(&self) -> Result<()> {
+        let (v, t) = (&self.vision, &self.text);
+        let side = (v.image_size / v.patch_size) as u128;
+        let [depth, height, width] = self.preprocess.grid;
+        let of = |sizes: &[usize]| sizes.iter().map(|&size| size as u128).product::<u128>();
+        let tensors = [
+            ("the model grid", of(&[depth, height, width])),
+            ("the patch embedding", of(&[v.temporal_patch_size, v.patch_size, v.patch_size, v.dim])),
+            ("the position bias", of(&[v.heads]) * side.pow(4)),
+            ("an attention matrix", of(&[2, v.dim, v.heads, v.dim_head])),
+            ("the feed-forward layer", of(&[6, v.dim, v.dim])),
+            ("the codebook", of(&[v.codebook_size, v.dim])),
+            ("the image projection", of(&[v.dim, self.dim_latent]) * side.pow(2)),
+            ("the word embedding", of(&[t.vocab_size.max(t.max_position_embeddings), t.hidden_size])),
+            ("a layer of the text tower", of(&[t.intermediate_size.max(t.hidden_size), t.hidden_size])),
+            ("the text projection", of(&[t.hidden_size, self.dim_latent])),
+            ("the classifier", of(&[self.classes.unwrap_or(1), self.dim_latent])),
+        ];
+        match tensors.into_iter().find(|(_, elements)| *elements > MAX_ELEMENTS) {
+            Some((name, found)) => {
+                Err(Error::Manifest(format!("{name} may have {MAX_ELEMENTS} numbers, found {found}")))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Checks that the side files and recipes are those that the purpose has.

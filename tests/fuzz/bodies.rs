@@ -6,6 +6,12 @@
 use crate::allocation::most_held;
 use ctmatch::error::Error;
 use ctmatch::error::Result;
+use ctmatch::model::inventory::inventory;
+use ctmatch::model::inventory::unused_keys;
+use ctmatch::rank::items::parse_items;
+use ctmatch::rank::store::Kind;
+use ctmatch::rank::store::Store;
+use ctmatch::rank::zero_shot::PromptLatents;
 use ctmatch::text::Tokenizer;
 use ctmatch::text::keywords::keywords;
 use ctmatch::text::labels::parse_labels;
@@ -45,11 +51,15 @@ use ctmatch::volume::read_pair;
 use ctmatch::volume::require_accepted;
 use ctmatch::volume::slice;
 use ctmatch::volume::text_hints;
+use ctmatch::weights::checkpoint::Checkpoint;
+use ctmatch::weights::safetensors_out::parse_header;
+use ctmatch::weights::schema::Manifest;
 use flate2::Compression;
 use flate2::Crc;
 use flate2::bufread::GzDecoder;
 use flate2::bufread::MultiGzDecoder;
 use flate2::write::DeflateEncoder;
+use std::io::Cursor;
 use std::io::Read;
 use std::io::Write;
 use std::sync::LazyLock;
@@ -60,6 +70,7 @@ pub fn run(target: &str, input: &[u8]) {
         "header" => header(input),
         "gzip" => gzip(input),
         "privacy" => privacy(input),
+        "model" => model(input),
         other => panic!("no target {other}"),
     }
 }
@@ -594,5 +605,82 @@ fn clean(file: &[u8], random: &mut Random) {
         assert!(after.stored_voxels() == before.stored_voxels(), "voxels differ");
         assert_eq!(after.sha256(), before.sha256());
         assert_eq!(identifiers(&after, Some("volume.nii.gz")), []);
+    }
+}
+
+// ── model folders and what is made with them ──
+
+/// Bytes held at once per byte of a manifest, a header, a store or items: parsed JSON, names, numbers in several forms.
+const PARSED: usize = 64;
+/// Elements of a tensor of a checkpoint that are read; a view may repeat one element as often as it likes.
+const ELEMENTS: usize = 1 << 14;
+/// Labels and numbers of a latent in files of prompts.
+const PROMPTS: [usize; 2] = [2, 4];
+
+/// The first byte says what the rest is.
+fn model(input: &[u8]) {
+    let Some((kind, bytes)) = input.split_first() else { return };
+    match kind % 5 {
+        0 => manifest(bytes),
+        1 => checkpoint(bytes),
+        2 => store(bytes),
+        3 => {
+            let read = || PromptLatents::from_bytes(bytes, PROMPTS);
+            if let Ok(prompts) = within_budget(PARSED * bytes.len(), read) {
+                let again = PromptLatents::from_bytes(&prompts.to_bytes().expect("unit vectors"), PROMPTS);
+                assert_eq!(again.expect("our own file"), prompts);
+            }
+        }
+        _ => {
+            for item in within_budget(PARSED * bytes.len(), || parse_items(bytes)).unwrap_or_default() {
+                assert!(item.truth().is_ok_and(|truth| truth < item.options.len()));
+            }
+        }
+    }
+}
+
+/// What was accepted can be counted without overflow, also where a `usize` has 32 bits, and is read again as it was.
+fn manifest(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let Ok(manifest) = within_budget(PARSED * text.len(), || Manifest::parse(&text)) else { return };
+    let specs = inventory(&manifest);
+    assert!(specs.iter().all(|spec| 4 * spec.elements() as u64 <= u64::from(u32::MAX)));
+    unused_keys(&manifest);
+    let [depth, height, width] = manifest.token_grid();
+    assert!(depth * height * width > 0);
+    for (name, variant) in &manifest.variants {
+        for spec in specs.iter().filter(|spec| spec.matrix) {
+            let layout = spec.storage(&variant.precision).quantized(spec.shape[1]);
+            assert!(layout.is_none_or(|row| row.group * row.groups == spec.shape[1] && row.words > 0));
+        }
+        assert_eq!(manifest.variant(name).expect("it is there"), variant);
+    }
+    let again = serde_json::to_string(&manifest).expect("plain data");
+    assert_eq!(Manifest::parse(&again).expect("our own text"), manifest);
+}
+
+/// Every tensor lies in the file and is read whole, or refused.
+fn checkpoint(bytes: &[u8]) {
+    let length = bytes.len() as u64;
+    if let Ok(tensors) = within_budget(PARSED * bytes.len(), || parse_header(bytes, length)) {
+        assert!(tensors.iter().all(|tensor| tensor.offset + tensor.size <= length));
+    }
+    let open = || Checkpoint::open(Cursor::new(bytes));
+    let Ok(mut checkpoint) = within_budget(PARSED * bytes.len(), open) else { return };
+    let sizes = checkpoint.entries().iter().map(|(name, entry)| (name.clone(), entry.element_count()));
+    for (name, elements) in sizes.collect::<Vec<_>>().into_iter().filter(|(_, elements)| *elements <= ELEMENTS) {
+        if let Ok(values) = checkpoint.read_f32(&name) {
+            assert_eq!(values.len(), elements);
+        }
+    }
+}
+
+/// A store that was read is written and read as it was.
+fn store(bytes: &[u8]) {
+    let Ok(store) = within_budget(PARSED * bytes.len(), || Store::from_bytes(bytes)) else { return };
+    let again = Store::from_bytes(&store.to_bytes().expect("it was read")).expect("our own file");
+    for kind in [Kind::Volume, Kind::Report] {
+        assert_eq!(again.entries(kind), store.entries(kind));
+        assert_eq!(again.latents(kind).len(), store.latents(kind).len());
     }
 }

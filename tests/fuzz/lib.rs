@@ -3,10 +3,19 @@
 #[path = "../../src/error.rs"]
 #[allow(dead_code, reason = "layers that are not here use the rest")]
 pub mod error;
+pub mod model {
+    //! The part of the module that says which tensors there are.
+    #[path = "../../../src/model/inventory.rs"]
+    pub mod inventory;
+}
+#[path = "../../src/rank/mod.rs"]
+pub mod rank;
 #[path = "../../src/text/mod.rs"]
 pub mod text;
 #[path = "../../src/volume/mod.rs"]
 pub mod volume;
+#[path = "../../src/weights/mod.rs"]
+pub mod weights;
 
 pub use error::Error;
 pub use error::Result;

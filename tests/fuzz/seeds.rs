@@ -3,6 +3,11 @@
 #[path = "../suite/synthetic_files.rs"]
 #[allow(dead_code, reason = "the suite uses the rest")]
 mod synthetic_files;
+#[path = "../suite/synthetic_models.rs"]
+mod synthetic_models;
+#[path = "../suite/torch_files.rs"]
+#[allow(dead_code, reason = "the suite uses the rest")]
+mod torch_files;
 
 // Instrumented as the targets are, it needs the functions that count.
 use libfuzzer_sys as _;
@@ -31,5 +36,10 @@ fn main() -> std::io::Result<()> {
             fs::write(folder.join(name), bytes)?;
         }
     }
-    TEXTS.iter().try_for_each(|(name, text)| fs::write(root.join("privacy").join(name), text))
+    TEXTS.iter().try_for_each(|(name, text)| fs::write(root.join("privacy").join(name), text))?;
+    synthetic_models::files().into_iter().try_for_each(|(name, bytes)| {
+        let folder = root.join("model");
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join(name), bytes)
+    })
 }

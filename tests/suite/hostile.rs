@@ -6,6 +6,7 @@ use crate::fuzz_bodies::Random;
 use crate::fuzz_bodies::TOKENIZER;
 use crate::fuzz_bodies::run;
 use crate::synthetic_files;
+use crate::synthetic_models;
 use ctmatch::text::keywords::keywords;
 use ctmatch::text::reports::Format;
 use ctmatch::text::reports::parse_reports;
@@ -26,6 +27,8 @@ use std::thread;
 use std::time::Instant;
 
 const TARGETS: [&str; 3] = ["header", "gzip", "privacy"];
+/// Numbers and shapes that manifests and headers may hold.
+const JSON: [&str; 9] = ["0", "-1", "1e300", "4294967296", "18446744073709551615", "[]", "null", "\"\"", "{}"];
 
 /// Says which input was at work when a body panicked.
 struct At(String);
@@ -130,6 +133,30 @@ fn damage(file: &mut Vec<u8>, other: &[u8], random: &mut Random) {
                 let at = random.below(end.max(1));
                 file.get_mut(at).into_iter().for_each(|byte| *byte ^= 1 << random.below(8));
             }
+        }
+    }
+}
+
+#[test]
+fn damaged_models_meet_every_assertion() {
+    let files = synthetic_models::files();
+    for (name, file) in &files {
+        let _at = At((*name).into());
+        run("model", file);
+        let numbers: Vec<usize> =
+            (1..file.len()).filter(|&at| file[at].is_ascii_digit() && !file[at - 1].is_ascii_digit()).collect();
+        for round in 0..600u32 {
+            let mut random = Random::of(&[name.as_bytes(), &round.to_le_bytes()].concat());
+            let mut damaged = file.clone();
+            if round % 2 == 0 && !numbers.is_empty() {
+                let start = numbers[random.below(numbers.len())];
+                let end = start + file[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+                damaged.splice(start..end, JSON[random.below(JSON.len())].bytes());
+            } else {
+                damage(&mut damaged, &files[random.below(files.len())].1, &mut random);
+            }
+            let _at = At(format!("{name}, round {round}"));
+            run("model", &damaged);
         }
     }
 }

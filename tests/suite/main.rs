@@ -6,6 +6,7 @@
     reason = "a panic is how a test fails, and output is shown only then"
 )]
 
+mod agreement;
 mod allocation;
 mod checkpoint;
 mod command;
@@ -39,7 +40,9 @@ mod speed;
 mod store;
 mod synthetic;
 mod synthetic_files;
+mod synthetic_models;
 mod texts;
 mod tokenizer;
+mod torch_files;
 mod train;
 mod zero_shot;

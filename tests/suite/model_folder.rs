@@ -199,7 +199,7 @@ fn a_checkpoint_that_does_not_fit_is_refused_with_every_list() {
 #[test]
 fn absurd_manifests_are_refused() {
     type Spoil = fn(&mut Folder);
-    let cases: [(&str, Spoil); 6] = [
+    let cases: [(&str, Spoil); 13] = [
         ("manifest: schema must be 1, found 2", |f| f.manifest.schema = 2),
         ("manifest: vision.dim must be in 1..=1048576, found 0", |f| f.manifest.vision.dim = 0),
         ("manifest: vision.image_size must be a multiple of patch_size 10, found 41", |f| {
@@ -207,6 +207,28 @@ fn absurd_manifests_are_refused() {
         }),
         ("manifest: preprocess.grid must be [k·5, 40, 40], found [20, 40, 39]", |f| {
             f.manifest.preprocess.grid[2] = 39
+        }),
+        ("manifest: preprocess: spacing, grid and scale must be positive", |f| {
+            f.manifest.preprocess.spacing_mm[1] = -1.0
+        }),
+        ("manifest: preprocess: spacing, grid and scale must be positive", |f| f.manifest.preprocess.scale_hu = 0.0),
+        (
+            "manifest: preprocess: window, offset and padding must be finite, and the window's low end below its high end",
+            |f| f.manifest.preprocess.window_hu = [100.0, 100.0],
+        ),
+        ("manifest: text.num_hidden_layers must be in 1..=256, found 1000000", |f| {
+            f.manifest.text.num_hidden_layers = 1_000_000;
+        }),
+        // Products that a usize of the browser cannot hold.
+        ("manifest: the word embedding may have 536870912 numbers, found 1099511627776", |f| {
+            (f.manifest.text.vocab_size, f.manifest.text.hidden_size) = (1 << 20, 1 << 20);
+        }),
+        ("manifest: the position bias may have 536870912 numbers, found 2251799813685248", |f| {
+            (f.manifest.vision.image_size, f.manifest.vision.patch_size, f.manifest.vision.heads) = (4096, 1, 8);
+            f.manifest.preprocess.grid = [20, 4096, 4096];
+        }),
+        ("manifest: the classifier may have 536870912 numbers, found 16000000000000", |f| {
+            f.manifest.classes = Some(1_000_000_000_000);
         }),
         ("manifest: file names must be letters, digits, `-`, `_` and `.`", |f| {
             f.manifest.files.tokenizer.as_mut().unwrap().path = "../tokenizer.json".into();
