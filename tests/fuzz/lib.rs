@@ -3,9 +3,9 @@
 #[path = "../../src/error.rs"]
 #[allow(dead_code, reason = "layers that are not here use the rest")]
 pub mod error;
+/// The part of the module that says which tensors there are.
+#[path = "../../src/model"]
 pub mod model {
-    //! The part of the module that says which tensors there are.
-    #[path = "../../../src/model/inventory.rs"]
     pub mod inventory;
 }
 #[path = "../../src/rank/mod.rs"]
