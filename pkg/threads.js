@@ -60,7 +60,10 @@ export async function startThreads(count, start) {
         const worker = new Worker(new URL('./thread.js', import.meta.url), { type: 'module' });
         workers.push(worker);
         worker.onmessage = ({ data }) => (data === undefined ? resolve(undefined) : reject(new Error(data)));
-        worker.onerror = reject;
+        worker.onerror = (event) => {
+          event.preventDefault(); // or it would be the session's own
+          reject(event);
+        };
         worker.postMessage(start);
       }))),
     ]);
