@@ -63,6 +63,13 @@ need_wasm_target() {
   wasm_lint=check
 }
 
+# The standard library is shipped without atomics, so the module with threads is built with its source; Debian's is there already.
+need_rust_source() {
+  [ "${#wasm_flags[@]}" = 0 ] || return 0
+  [ -e "$(rustc --print sysroot)/lib/rustlib/src/rust/library" ] || { have rustup && rustup component add rust-src; } ||
+    stop "the source of the standard library is missing, from which the module with threads is built: install rust-src"
+}
+
 need_wasm_bindgen() {
   local version found=""
   version=$(locked_version wasm-bindgen)
@@ -102,24 +109,45 @@ need_vulkan() {
 
 # Without an export of its constructors the linker runs all of them again in every call from JavaScript, allocations included: cubecl's
 # compiler has hundreds, 0.5 ms a call. Exported, they are run once, by whoever starts the module.
-once=(-- -C link-arg=--export=__wasm_call_ctors)
+once=(-C link-arg=--export=__wasm_call_ctors)
+
+# One memory for all threads: made by JavaScript, up to what 32 bits address. The rest is what wasm-bindgen starts a thread with.
+shared=()
+for argument in shared-memory import-memory max-memory=4294967296 export=__wasm_init_tls export=__tls_size export=__tls_align \
+  export=__tls_base export=__heap_base; do shared+=(-C "link-arg=--$argument"); done
 
 # $1 is cargo's command; what follows comes after our flags, so that it may end in `-- …`.
 wasm_build() {
   "${wasm_cargo[@]}" "$1" "${wasm_flags[@]}" --profile wasm --target wasm32-unknown-unknown --no-default-features "${@:2}"
 }
 
+# In a folder of its own, because other flags build everything again. `build-std` is an unstable option.
+threads_target="$CARGO_TARGET_DIR/threads"
+threads_build() {
+  RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR="$threads_target" "${wasm_cargo[@]}" "$1" -Z build-std=std,panic_abort \
+    --config 'target.wasm32-unknown-unknown.rustflags=["-C", "target-feature=+atomics,+bulk-memory,+mutable-globals"]' \
+    --profile wasm --target wasm32-unknown-unknown --no-default-features --features threads "${@:2}"
+}
+
+# $1: name of the module, $2: what cargo made
+bind() {
+  "$bindgen" --target web --out-dir pkg/wasm --out-name "$1" --omit-default-module-path --remove-name-section --remove-producers-section "$2"
+  printf '%s: %d bytes, %d gz\n' "$1" "$(wc -c <"pkg/wasm/$1_bg.wasm")" "$(gzip -9c "pkg/wasm/$1_bg.wasm" | wc -c)"
+}
+
 build_package() {
   say "wasm module"
-  wasm_build rustc --lib --crate-type cdylib "${once[@]}"
-  "$bindgen" --target web --out-dir pkg/wasm --out-name ctmatch --omit-default-module-path \
-    --remove-name-section --remove-producers-section "$CARGO_TARGET_DIR/wasm32-unknown-unknown/wasm/ctmatch.wasm"
-  printf 'wasm: %d bytes, %d gz\n' "$(wc -c <pkg/wasm/ctmatch_bg.wasm)" "$(gzip -9c pkg/wasm/ctmatch_bg.wasm | wc -c)"
+  wasm_build rustc --features gpu --lib --crate-type cdylib -- "${once[@]}"
+  bind ctmatch "$CARGO_TARGET_DIR/wasm32-unknown-unknown/wasm/ctmatch.wasm"
+  say "wasm module for the processor, with threads"
+  threads_build rustc --lib --crate-type cdylib -- "${once[@]}" "${shared[@]}"
+  bind ctmatch_cpu "$threads_target/wasm32-unknown-unknown/wasm/ctmatch.wasm"
 }
 
 setup() {
   need_rust
   need_wasm_target
+  need_rust_source
   need_wasm_bindgen
   need_node
 }
@@ -135,7 +163,8 @@ run_tests() {
   say "$wasm_lint, wasm32"
   local strict=()
   [ "$wasm_lint" = check ] || strict=(-- -D warnings)
-  wasm_build "$wasm_lint" -q --lib "${strict[@]}"
+  wasm_build "$wasm_lint" -q --features gpu --lib "${strict[@]}"
+  threads_build "$wasm_lint" -q --lib "${strict[@]}"
   say "suite"
   cargo test -q --bins --tests
   cargo test -q --doc
@@ -143,7 +172,7 @@ run_tests() {
   RUSTDOCFLAGS="-D warnings" cargo doc -q --no-deps
   build_package
   say "parity module"
-  wasm_build rustc --example parity "${once[@]}"
+  wasm_build rustc --features gpu --example parity -- "${once[@]}"
   "$bindgen" --target web --out-dir tests/browser/parity --out-name parity \
     "$CARGO_TARGET_DIR/wasm32-unknown-unknown/wasm/examples/parity.wasm"
   say "browser, package and its consumers"

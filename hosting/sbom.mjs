@@ -1,4 +1,4 @@
-// The software bill of materials of what is shipped, as CycloneDX JSON: the crates that the wasm module is built from, with the
+// The software bill of materials of what is shipped, as CycloneDX JSON: the crates that the wasm modules are built from, with the
 // checksums of Cargo.lock. The page and the package have no other dependencies.
 //
 //   node hosting/sbom.mjs > sbom.cdx.json
@@ -10,8 +10,8 @@ import { fileURLToPath } from 'node:url';
 
 const repository = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 
-/** What the wasm module is linked from. */
-export const WASM = ['--target', 'wasm32-unknown-unknown', '--no-default-features', '--edges', 'normal,no-proc-macro'];
+/** What the wasm modules are linked from, together. */
+export const WASM = ['--target', 'wasm32-unknown-unknown', '--no-default-features', '--features', 'gpu,threads', '--edges', 'normal,no-proc-macro'];
 
 /** Checksums by `name version`. */
 export function checksums() {

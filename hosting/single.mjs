@@ -15,8 +15,8 @@ const here = dirname(fileURLToPath(import.meta.url));
 
 const WORKER = 'ctmatch/worker.js';
 const TYPES = { '.wasm': 'application/wasm', '.json': 'application/json', '.js': 'text/javascript' };
-/** What the page's code asks for by address; scripts are bundled instead. */
-const DATA = /^ctmatch\/.*\.wasm$|^(?:model|sample)\//;
+/** What the page's code asks for by address; scripts are bundled instead. A page from the disk is not isolated, so it has no threads. */
+const DATA = /^ctmatch\/.*(?<!_cpu_bg)\.wasm$|^(?:model|sample)\//;
 
 /** One classic script of `entry` and all that it imports. @param {string} site @param {string} entry */
 async function bundle(site, entry) {

@@ -1,12 +1,11 @@
 // The session in the calling thread: files in, plain answers out. It adds order, abort and provenance to the wasm
 // module and does no arithmetic of its own.
 
-import init, {
-  Cleaner, Engine, LatentStore, Target, VolumeReader, buildItems, evaluateChoices, evaluateLabels, parseLabels, parseReports, privacyNotices, readPair, reportText, textHints,
-  version,
-} from './wasm/ctmatch.js';
+import * as mainModule from './wasm/ctmatch.js';
+import * as cpuModule from './wasm/ctmatch_cpu.js';
 import { ASYNC_DISPOSE, CtmatchError } from './error.js';
-import { findAdapter, gpuMissing, REASONS, wasmBlocked } from './probe.js';
+import { findAdapter, gpuMissing, gpuRefusal, REASONS, wasmBlocked } from './probe.js';
+import { planThreads, startThreads } from './threads.js';
 import { ModelCache, modelFiles, parseManifest, request, resolved } from './weights.js';
 
 export { exportLatents, importLatents } from './latents.js';
@@ -124,8 +123,19 @@ function ruleCounts(identifiers) {
   return counts;
 }
 
-// wasm-bindgen keeps one instance per thread: it is started once, and useless after a trap.
-let started = false;
+/**
+ * @typedef {typeof mainModule} Wasm
+ * @typedef {import('./wasm/ctmatch.js').Engine} Engine
+ * @typedef {import('./wasm/ctmatch.js').LatentStore} LatentStore
+ * @typedef {import('./wasm/ctmatch.js').Target} Target
+ * @typedef {import('./wasm/ctmatch.js').VolumeReader} VolumeReader
+ * @typedef {import('./index.js').OneThread} OneThread
+ */
+
+// One module is for WebGPU and computes on the CPU too, but in one thread; the other is for the CPU alone, and threads share its memory.
+// wasm-bindgen keeps one instance of each per thread: it is started once, and useless after a trap.
+const main = { wasm: mainModule, ready: false };
+const cpu = { wasm: /** @type {Wasm} */ (/** @type {unknown} */ (cpuModule)), ready: false, threads: 1, oneThread: /** @type {OneThread | undefined} */ (undefined) };
 let trapped = false;
 
 /** @type {Set<(message: string) => void>} */
@@ -155,6 +165,17 @@ function ignoreTraps(listener) {
     globalThis.removeEventListener?.('error', onUncaught);
     globalThis.removeEventListener?.('unhandledrejection', onUncaught);
   }
+}
+
+/** @param {WebAssembly.Module} module @param {number} threads @param {string} [lock] */
+async function startPool(module, threads, lock) {
+  try {
+    await startThreads(threads - 1, { module, memory: cpuModule.sharedMemory(), lock });
+    cpu.threads = threads;
+  } catch {
+    cpu.oneThread = 'not-started';
+  }
+  cpuModule.startThreads(cpu.threads);
 }
 
 /** @param {string} message */
@@ -416,7 +437,7 @@ class Session {
   #lose = () => {};
   lost = this.#watchLoss();
 
-  /** @param {OpenOptions & { baseUrl?: string }} options */
+  /** @param {OpenOptions & { baseUrl?: string, lock?: string }} options */
   constructor(options) {
     this.#options = options;
     this.#network = { policy: options.network ?? 'same-origin', urls: /** @type {string[]} */ ([]) };
@@ -428,11 +449,26 @@ class Session {
 
   #network;
   #cache;
+  /** @type {{ wasm: Wasm, ready: boolean }} */
+  #module = main;
+  /** @type {OneThread | undefined} */
+  #oneThread;
+  /** Why the CPU computes from the start although WebGPU was asked for. @type {import('./index.js').ErrorCode | undefined} */
+  #gpuRefused;
+
+  get #wasm() {
+    return this.#module.wasm;
+  }
+
+  get #threads() {
+    const oneThread = this.#module === cpu ? cpu.oneThread : this.#oneThread;
+    return oneThread ? { threads: 1, oneThread } : { threads: cpu.threads };
+  }
 
   get info() {
     const { backend, adapter, software } = this.#device ?? {};
     return {
-      backend, adapter, software, variant: this.#model?.variant, gpuBytes: this.#gpuBytes, selfTest: this.#model?.selfTest ?? undefined, model: this.#model?.info,
+      backend, adapter, software, ...(backend === 'cpu' && this.#threads), variant: this.#model?.variant, gpuBytes: this.#gpuBytes, selfTest: this.#model?.selfTest ?? undefined, model: this.#model?.info,
       degraded: [...this.#degraded], urls: [...this.#network.urls], encoded: { ...this.#encoded },
     };
   }
@@ -502,11 +538,10 @@ class Session {
   /** @param {CallOptions} [options] */
   async start({ signal, onProgress } = {}) {
     if (trapped) throw new CtmatchError('WASM_ABORT', 'the wasm module of this thread has stopped: reload the page or use a worker');
-    if (started) return;
-    const { wasmUrl, baseUrl } = this.#options;
-    // Turbopack makes an object of its own here, without an origin; its `href` is relative to the page.
-    const url = resolved(wasmUrl ?? new URL('./wasm/ctmatch_bg.wasm', import.meta.url).href, baseUrl ?? globalThis.location?.href);
     await this.#call(async (either) => {
+      const { chosen, url, threads } = await this.#chooseModule();
+      this.#module = chosen;
+      if (chosen.ready) return;
       const kept = this.#network.policy === 'offline' ? await this.#cache.recall(url) : undefined;
       const response = kept ? new Response(kept, { headers: { 'content-type': 'application/wasm', 'content-length': String(kept.length) } })
         : await request(url, this.#network, either);
@@ -520,16 +555,36 @@ class Session {
       const module = await compile(response, either);
       either?.throwIfAborted();
       try {
-        (await init({ module_or_path: module })).__wasm_call_ctors();
+        (await chosen.wasm.default({ module_or_path: module })).__wasm_call_ctors();
+        if (chosen === cpu) await startPool(module, threads, this.#options.lock);
       } catch (cause) {
         trapped = true;
         if (cause instanceof RangeError) throw wasmAbort(cause.message);
         throw new CtmatchError('INTEGRITY', `${url.href} does not belong to this version of the package`, { detail: { path: url.href }, cause });
       }
-      started = true;
+      chosen.ready = true;
       await stored;
       onProgress?.({ phase: 'wasm', loadedBytes: length, totalBytes, source });
     }, signal);
+  }
+
+  /** The module for the CPU alone where it can have threads; elsewhere the other, and why. */
+  async #chooseModule() {
+    const { backend = 'webgpu', fallback = 'error', allowSoftwareAdapter = false, threads, wasmUrl, cpuWasmUrl, baseUrl } = this.#options;
+    // Turbopack makes objects of its own of these, without an origin; their `href` is relative to the page.
+    const address = (/** @type {string | URL} */ url) => resolved(url, baseUrl ?? globalThis.location?.href);
+    const url = address(wasmUrl ?? new URL('./wasm/ctmatch_bg.wasm', import.meta.url).href);
+    const cpuUrl = address(cpuWasmUrl ?? new URL('./wasm/ctmatch_cpu_bg.wasm', import.meta.url).href);
+    if (backend === 'webgpu' && fallback === 'cpu') this.#gpuRefused = await gpuRefusal(allowSoftwareAdapter);
+    const alone = (/** @type {OneThread} */ oneThread) => {
+      this.#oneThread = oneThread;
+      return { chosen: main, url, threads: 1 };
+    };
+    if (backend === 'webgpu' && !this.#gpuRefused) return alone('gpu-failed');
+    const plan = planThreads(threads);
+    if (plan.oneThread) return alone(plan.oneThread);
+    const missing = wasmUrl ? !cpuWasmUrl : this.#network.policy === 'offline' && !cpu.ready && !(await this.#cache.recall(cpuUrl));
+    return missing ? alone('no-module') : { chosen: cpu, url: cpuUrl, threads: plan.threads };
   }
 
   /**
@@ -549,15 +604,16 @@ class Session {
   async #openEngine() {
     const { backend = 'webgpu', fallback = 'error', allowSoftwareAdapter = false } = this.#options;
     try {
+      if (this.#gpuRefused) throw new CtmatchError(this.#gpuRefused, 'WebGPU cannot be used');
       // The module stops where there is no `navigator.gpu` at all.
       const missing = backend === 'webgpu' ? gpuMissing() : undefined;
       if (missing) throw new CtmatchError('NO_WEBGPU', REASONS[missing], { detail: { reason: missing } });
-      return await Engine.open({ backend, allowSoftwareAdapter, adapterName: backend === 'webgpu' ? (await findAdapter())?.name || null : null });
+      return await this.#wasm.Engine.open({ backend, allowSoftwareAdapter, adapterName: backend === 'webgpu' ? (await findAdapter())?.name || null : null });
     } catch (error) {
       const shown = publicError(error);
       if (backend !== 'webgpu' || fallback !== 'cpu' || !(shown instanceof CtmatchError)) throw shown;
       this.#degraded.push(`cpu instead of webgpu: ${shown.code}`);
-      return Engine.open({ backend: 'cpu', allowSoftwareAdapter, adapterName: null });
+      return this.#wasm.Engine.open({ backend: 'cpu', allowSoftwareAdapter, adapterName: null });
     }
   }
 
@@ -658,7 +714,7 @@ class Session {
     const progress = (loadedBytes) => onProgress?.({ phase: 'read', loadedBytes, totalBytes: blob.size, source: 'file' });
     if (first[0] === 0x1f && first[1] === 0x8b && 'DecompressionStream' in globalThis) {
       try {
-        return await readAll(VolumeReader.forUnpacked(first, options), unpacked(blob, progress), signal);
+        return await readAll(this.#wasm.VolumeReader.forUnpacked(first, options), unpacked(blob, progress), signal);
       } catch (error) {
         // Several members and zero padding are legal and unknown to browsers, and their messages differ: our own decoder reads
         // again from the start and says what is wrong (NIFTI_AND_PRIVACY.md N-5).
@@ -666,7 +722,7 @@ class Session {
         if (error instanceof WebAssembly.RuntimeError) throw error;
       }
     }
-    return readAll(new VolumeReader(options), chunks(blob, progress), signal);
+    return readAll(new this.#wasm.VolumeReader(options), chunks(blob, progress), signal);
   }
 
   /**
@@ -688,7 +744,7 @@ class Session {
       if (header) {
         const [first, second] = await Promise.all([header.arrayBuffer(), body.arrayBuffer()]);
         either?.throwIfAborted();
-        raw = readPair(new Uint8Array(first), new Uint8Array(second), reading);
+        raw = this.#wasm.readPair(new Uint8Array(first), new Uint8Array(second), reading);
       } else raw = await this.#stream(body, reading, either, onProgress);
       const volume = new Volume(raw, plainReading(options), {
         release: (free) => {
@@ -725,8 +781,8 @@ class Session {
       const keep = (/** @type {Uint8Array} */ piece) => {
         if (piece.length > 0) parts.push(new Blob([/** @type {Uint8Array<ArrayBuffer>} */ (piece)]));
       };
-      /** @type {Cleaner | undefined} */
-      let cleaner = new Cleaner(head);
+      /** @type {import('./wasm/ctmatch.js').Cleaner | undefined} */
+      let cleaner = new this.#wasm.Cleaner(head);
       try {
         const progress = (/** @type {number} */ loadedBytes) => onProgress?.({ phase: 'read', loadedBytes, totalBytes: body.size, source: 'file' });
         for await (const chunk of chunks(body, progress, CLEAN_CHUNK_BYTES)) {
@@ -749,7 +805,7 @@ class Session {
    * @returns {Promise<import('./index.js').Hint[][]>}
    */
   textHints(texts) {
-    return this.#call(async () => Array.from(texts, (text) => textHints(text)));
+    return this.#call(async () => Array.from(texts, (text) => this.#wasm.textHints(text)));
   }
 
   /**
@@ -757,7 +813,7 @@ class Session {
    * @returns {Promise<import('./index.js').PrivacyNotices>}
    */
   privacyNotices(count) {
-    return this.#call(async () => privacyNotices(count));
+    return this.#call(async () => this.#wasm.privacyNotices(count));
   }
 
   /**
@@ -770,10 +826,10 @@ class Session {
       const bytes = typeof source === 'string' ? new TextEncoder().encode(source) : new Uint8Array(await source.arrayBuffer());
       either?.throwIfAborted();
       /** @type {Report[]} */
-      const parsed = parseReports(bytes, format);
+      const parsed = this.#wasm.parseReports(bytes, format);
       return parsed.map((report) => {
         const { text: _free, ...sections } = report;
-        return { ...sections, text: reportText(report, 'full') };
+        return { ...sections, text: this.#wasm.reportText(report, 'full') };
       });
     }, signal);
   }
@@ -796,7 +852,7 @@ class Session {
       return {
         vector, codes, ...(classLogits && { classLogits }), timingsMs,
         provenance: {
-          ...model.provenance, selfTest: model.selfTest ? 'passed' : 'skipped', voxelSha256: volume.voxelSha256,
+          ...model.provenance, ...(this.#device?.backend === 'cpu' && { threads: this.#threads.threads }), selfTest: model.selfTest ? 'passed' : 'skipped', voxelSha256: volume.voxelSha256,
           preprocess: { ...model.preprocess, reading: volume.reading, accepted }, degraded: [...this.#degraded],
         },
       };
@@ -814,7 +870,7 @@ class Session {
       if (typeof reports === 'string') throw invalid('expected a list of reports, found one string');
       const list = reports instanceof Blob ? await this.parseReports(reports) : Array.from(reports, (r) => (typeof r === 'string' ? { text: r } : r));
       if (list.length === 0) throw new CtmatchError('TEXT_INPUT', 'expected at least one report, found none', { detail: { count: 0 } });
-      const texts = list.map((report, index) => reportText(report, view, meta, index + 1));
+      const texts = list.map((report, index) => this.#wasm.reportText(report, view, meta, index + 1));
       /** @type {RawTexts} */
       const { vectors, rows, encoded } = await engine.encodeTexts(texts, view, this.#control(either, onProgress));
       either?.throwIfAborted();
@@ -863,9 +919,9 @@ class Session {
   async #withTarget(engine, { text, against, label }, control, use) {
     if ((text === undefined) === (label === undefined) || (against !== undefined && text === undefined)) throw invalid('expected `text`, perhaps with `against`, or `label`');
     const latent = async (/** @type {string | Float32Array} */ of) =>
-      (typeof of === 'string' ? (await engine.encodeTexts([reportText({ text: of }, 'full')], 'full', control())).vectors : of);
+      (typeof of === 'string' ? (await engine.encodeTexts([this.#wasm.reportText({ text: of }, 'full')], 'full', control())).vectors : of);
     const target = label === undefined
-      ? new Target(await latent(text ?? ''), against === undefined ? undefined : await latent(against)) : await engine.ask(label, control());
+      ? new this.#wasm.Target(await latent(text ?? ''), against === undefined ? undefined : await latent(against)) : await engine.ask(label, control());
     try {
       return await use(target);
     } finally {
@@ -895,7 +951,7 @@ class Session {
         }
         const texts = sentences ? [text, against].filter((given) => typeof given === 'string') : [];
         const scores = [];
-        for (const given of texts) scores.push(await engine.sentences(image.vector, reportText({ text: given }, 'full'), control()));
+        for (const given of texts) scores.push(await engine.sentences(image.vector, this.#wasm.reportText({ text: given }, 'full'), control()));
         return { ...summary, values, plane, ...(label && { asked: target.asked() }), ...(scores.length > 0 && { sentences: scores }), provenance: image.provenance };
       });
     }, signal);
@@ -945,7 +1001,7 @@ class Session {
     return this.#call(async (either) => {
       const bytes = file && new Uint8Array(await file.arrayBuffer());
       either?.throwIfAborted();
-      const store = new Store(bytes ? LatentStore.read(bytes) : this.#loaded().engine.newStore(precision), {
+      const store = new Store(bytes ? this.#wasm.LatentStore.read(bytes) : this.#loaded().engine.newStore(precision), {
         call: (work, callSignal) => this.#call(async () => work(), callSignal),
         release: (free) => { this.#tail.then(() => { if (!this.#trap) free(); }); },
       });
@@ -959,7 +1015,7 @@ class Session {
    * @returns {Promise<import('./index.js').Evaluation>}
    */
   evaluate(choices, { tieTolerance = this.#model?.info.tieTolerance ?? 0, ...options } = {}) {
-    return this.#call(async () => evaluateChoices(choices, { tieTolerance, ...options }));
+    return this.#call(async () => this.#wasm.evaluateChoices(choices, { tieTolerance, ...options }));
   }
 
   /**
@@ -968,12 +1024,12 @@ class Session {
    * @returns {Promise<import('./index.js').LabelEvaluation>}
    */
   evaluateLabels(rows, { set = 'ct-rate', rounds = 1000, seed = 0 } = {}) {
-    return this.#call(async () => evaluateLabels(rows, { set, rounds, seed }));
+    return this.#call(async () => this.#wasm.evaluateLabels(rows, { set, rounds, seed }));
   }
 
   /** @param {Blob | string} source @returns {Promise<import('./index.js').LabelTable>} */
   parseLabels(source) {
-    return this.#call(async () => parseLabels(new Uint8Array(await new Blob([source]).arrayBuffer())));
+    return this.#call(async () => this.#wasm.parseLabels(new Uint8Array(await new Blob([source]).arrayBuffer())));
   }
 
   /**
@@ -982,7 +1038,7 @@ class Session {
    * @returns {Promise<import('./index.js').BuiltItems>}
    */
   buildItems(reports, { options = 4, strategies = ['random'], seed = 0, items, latents } = {}) {
-    return this.#call(async () => buildItems(
+    return this.#call(async () => this.#wasm.buildItems(
       reports.map(({ id, labels, meta, ...report }) => ({ id, report, labels, meta })), { options, strategies, seed, items }, latents?.vectors));
   }
 
@@ -994,7 +1050,7 @@ class Session {
     return this.#call(async () => {
       const { urls, ...info } = this.info;
       return JSON.stringify({
-        package: `ctmatch@${version()}`, ...info, requests: urls.length,
+        package: `ctmatch@${this.#wasm.version()}`, ...info, requests: urls.length,
         device: this.#device, lastEncodeMs: this.#lastTimings,
         volumes: [...this.#volumes].map(({ dims, spacingMm, orientation, datatype, findings }) =>
           ({ dims, spacingMm, orientation, datatype, findings: findings.map(({ code }) => code) })),
@@ -1019,7 +1075,7 @@ class Session {
   }
 }
 
-/** @param {OpenOptions & { baseUrl?: string }} [options] `baseUrl`: the page's, when this runs in a worker */
+/** @param {OpenOptions & { baseUrl?: string, lock?: string }} [options] `baseUrl`: the page's, when this runs in a worker; `lock`: held as long as that lives */
 export async function open(options = {}) {
   const { signal, onProgress, model, ...lasting } = options;
   const session = new Session(lasting);

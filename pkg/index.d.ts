@@ -53,7 +53,9 @@ export interface Variant {
 }
 
 /** As `open` would be called. */
-export type ProbeOptions = Pick<OpenOptions, 'model' | 'variant' | 'cache' | 'network' | 'allowSoftwareAdapter' | 'worker' | 'signal'>;
+export type ProbeOptions = Pick<OpenOptions, 'model' | 'variant' | 'cache' | 'network' | 'allowSoftwareAdapter' | 'threads' | 'worker' | 'signal'>;
+/** Why the CPU computes in one thread; `probe().advice.notes` says it in words. */
+export type OneThread = 'asked' | 'not-a-worker' | 'not-isolated' | 'no-shared-memory' | 'one-core' | 'no-module' | 'gpu-failed' | 'not-started';
 export interface ProbeReport {
   webgpu: {
     usable: boolean;
@@ -64,7 +66,7 @@ export interface ProbeReport {
     features: { f16: boolean; subgroups: boolean; dp4a: boolean }; limits?: Readonly<Record<string, number>>;
   };
   /** `threads`: those that the package would use */
-  cpu: { simd: boolean; threads: number; crossOriginIsolated: boolean };
+  cpu: { simd: boolean; threads: number; oneThread?: OneThread; crossOriginIsolated: boolean };
   storage: { opfs: boolean; quotaBytes?: number; usageBytes?: number };
   /** `downloadBytes`: what of the model is not in the cache; `notes`: what is off, and why, in English */
   advice: { backend: Backend; variant?: string; downloadBytes?: number; gpuBytes?: number; notes: string[] };
@@ -99,8 +101,15 @@ export interface OpenOptions extends CallOptions {
   allowSoftwareAdapter?: boolean;
   /** a worker made by the caller's bundler, or false to run in the calling thread */
   worker?: Worker | (() => Worker) | false;
+  /**
+   * At most so many threads on the CPU backend; default: the processor's cores, at most 8. There is one in a page's own thread, in Node and
+   * on pages that are not cross-origin isolated: see `info.oneThread`.
+   */
+  threads?: number;
   /** default: beside the package's scripts; in Node, file URLs are read */
   wasmUrl?: string | URL;
+  /** the module for the CPU with threads; default: beside the package's scripts, unless `wasmUrl` is given */
+  cpuWasmUrl?: string | URL;
 }
 /** Loads the wasm module, and the model when one is given. The GPU is opened with the model. */
 export declare function open(o?: OpenOptions): Promise<Session>;
@@ -169,7 +178,8 @@ export interface Provenance {
   tokenizerSha256?: string;
   /** what a reader of the numbers must know, in English; and what is shown wherever they are */
   warnings: readonly string[]; notice: string;
-  backend: Backend; adapter: string; software: boolean; selfTest: 'passed' | 'skipped'; voxelSha256: string;
+  /** `threads`: of the CPU backend */
+  backend: Backend; threads?: number; adapter: string; software: boolean; selfTest: 'passed' | 'skipped'; voxelSha256: string;
   /** with `reading`: the read options, and how often each identifier rule applied; no file name, no text of the file */
   preprocess: Readonly<Record<string, unknown>>; degraded: readonly string[];
 }
@@ -484,6 +494,8 @@ export interface ModelInfo {
   purpose: Purpose; capabilities: Capabilities;
 }
 export interface SessionInfo {
+  /** on the CPU backend: its threads, and why there is only one */
+  threads?: number; oneThread?: OneThread;
   backend?: Backend; variant?: string; adapter?: string; software?: boolean; gpuBytes: number; selfTest?: SelfTest;
   model?: ModelInfo;
   degraded: readonly string[];

@@ -448,10 +448,11 @@ async function connect(worker, signal) {
 }
 
 /** What can be sent of the options; inside the worker, relative URLs would be relative to worker.js. @param {import('./index.js').OpenOptions} options */
-function sendable({ worker, signal, onProgress, model, wasmUrl, ...plain }) {
+function sendable({ worker, signal, onProgress, model, wasmUrl, cpuWasmUrl, ...plain }) {
   return {
     ...plain, baseUrl: globalThis.document?.baseURI ?? location.href,
     model: model instanceof URL ? model.href : model, wasmUrl: wasmUrl instanceof URL ? wasmUrl.href : wasmUrl,
+    cpuWasmUrl: cpuWasmUrl instanceof URL ? cpuWasmUrl.href : cpuWasmUrl,
   };
 }
 

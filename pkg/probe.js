@@ -1,6 +1,7 @@
 // What this browser can do for a model, before any weight is downloaded and any device is opened.
 
 import { CtmatchError } from './error.js';
+import { ONE_THREAD, planThreads } from './threads.js';
 import { ModelCache, modelFiles, parseManifest } from './weights.js';
 
 /** @typedef {import('./index.js').ProbeReport} ProbeReport */
@@ -70,6 +71,12 @@ async function probeGpu(allowSoftware) {
   };
 }
 
+/** The code with which WebGPU would be refused. @param {boolean} allowSoftware @returns {Promise<import('./index.js').ErrorCode | undefined>} */
+export async function gpuRefusal(allowSoftware) {
+  const { usable, reason } = await probeGpu(allowSoftware);
+  return usable ? undefined : reason === 'software-adapter' ? 'SOFTWARE_ADAPTER' : 'NO_WEBGPU';
+}
+
 async function probeStorage() {
   const storage = globalThis.navigator?.storage;
   const opfs = await Promise.resolve(storage?.getDirectory?.()).then(Boolean, () => false);
@@ -100,23 +107,25 @@ async function probeModel({ model, variant = 'auto', network = 'same-origin', ca
  * @returns {Promise<ProbeReport>}
  */
 export async function probe(options = {}) {
-  const { model, signal, allowSoftwareAdapter = false, cache = 'opfs' } = options;
+  const { model, signal, allowSoftwareAdapter = false, cache = 'opfs', threads } = options;
   signal?.throwIfAborted();
   const [webgpu, storage, blocked, wanted] = await Promise.all([
     probeGpu(allowSoftwareAdapter), probeStorage(), wasmBlocked(), model && probeModel({ ...options, model }),
   ]);
   signal?.throwIfAborted();
   const simd = globalThis.WebAssembly?.validate(VECTOR_MODULE) ?? false;
+  const plan = planThreads(threads);
   const free = (storage.quotaBytes ?? Infinity) - (storage.usageBytes ?? 0);
   const notes = [
     ...(webgpu.reason ? [`${REASONS[webgpu.reason]}; the CPU is much slower`] : []),
+    ...(!webgpu.usable && plan.oneThread ? [`the CPU computes in one thread: ${ONE_THREAD[plan.oneThread]}`] : []),
     ...(blocked ? [blocked] : simd ? [] : ['this browser has no vector instructions in WebAssembly, which the package needs']),
     ...(cache === 'opfs' && !storage.opfs ? ['no private file system: model files are downloaded each time'] : []),
     ...(cache === 'opfs' && wanted && wanted.downloadBytes > free ? [`${wanted.downloadBytes} bytes to store, ${free} bytes are free: the rest is downloaded each time`] : []),
   ];
   return {
     webgpu, storage,
-    cpu: { simd, threads: 1, crossOriginIsolated: globalThis.crossOriginIsolated ?? false },
+    cpu: { simd, ...plan, crossOriginIsolated: globalThis.crossOriginIsolated ?? false },
     advice: { backend: webgpu.usable ? 'webgpu' : 'cpu', ...wanted, notes },
   };
 }

@@ -13,6 +13,14 @@ const handles = new Map();
 /** @type {Map<number, AbortController>} */
 const calls = new Map();
 let lastHandle = 0;
+/** Given up when this worker ends. @type {string | undefined} */
+let lock;
+
+// Trusted Types ask this worker's own policy for the threads' script. Where the name is not allowed there is one thread.
+try {
+  const own = (/** @type {string} */ url) => (new URL(url, location.href).origin === location.origin ? url : null);
+  /** @type {any} */ (globalThis).trustedTypes?.createPolicy('default', { createScriptURL: own });
+} catch { /* see above */ }
 
 const opened = () => {
   if (!session) throw new CtmatchError('CLOSED', 'the session is not open');
@@ -43,11 +51,12 @@ const watchLoss = () => {
 
 /** @type {Record<string, (call: import('./index.js').CallOptions, ...args: any[]) => Promise<{ value?: unknown, transfer?: Transferable[] }>>} */
 const methods = {
-  async hello(_call, lock) {
+  async hello(_call, name) {
+    lock = name;
     // Held as long as this worker lives: whoever gets it knows that it is gone.
     await new Promise((resolve) => {
       if (!navigator.locks) return resolve(undefined);
-      return navigator.locks.request(lock, () => new Promise(() => resolve(undefined))).catch(resolve);
+      return navigator.locks.request(name, () => new Promise(() => resolve(undefined))).catch(resolve);
     });
     return {};
   },
@@ -55,7 +64,7 @@ const methods = {
     return { value: await probe({ ...options, signal }) };
   },
   async open(call, options) {
-    session = await open({ ...options, ...call });
+    session = await open({ ...options, ...call, lock });
     watchLoss();
     return {};
   },

@@ -95,6 +95,27 @@ pub fn version() -> String {
     env!("CARGO_PKG_VERSION").into()
 }
 
+/// The memory of all threads.
+#[cfg(feature = "threads")]
+#[wasm_bindgen(js_name = sharedMemory)]
+pub fn shared_memory() -> JsValue {
+    wasm_bindgen::memory()
+}
+
+/// Makes the calling thread and the workers that wait in `work`, one less than `threads`, compute together.
+#[cfg(feature = "threads")]
+#[wasm_bindgen(js_name = startThreads)]
+pub fn start_threads(threads: usize) -> JsResult<()> {
+    crate::kernel::pool::start(threads).map_err(thrown)
+}
+
+/// What a worker does for the rest of its life: it never returns.
+#[cfg(feature = "threads")]
+#[wasm_bindgen]
+pub fn work() {
+    crate::kernel::pool::work();
+}
+
 /// An `Error` with `code`, `retryable`, `detail`, and for loader codes the Chinese sentence as `zh`.
 fn thrown(error: Error) -> JsValue {
     let js = js_sys::Error::new(&error.to_string());

@@ -1,4 +1,4 @@
-//! The CPU twins: the same operations on slices, vectorized for the processor found at run time, on all cores natively.
+//! The CPU twins: the same operations on slices, vectorized for the processor found at run time, on all cores natively and in a wasm module with threads.
 //!
 //! Matrix products stay with burn (crate `gemm`: 200 GFLOP/s on two cores that reach 185 with OpenBLAS). What is here is what burn's
 //! CPU backend spends its time on besides: it runs element-wise chains as one pass over memory per operation.
@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use burn::tensor::Tensor;
 use burn::tensor::TensorData;
 use pulp::Arch;
-#[cfg(not(target_family = "wasm"))]
+#[cfg(any(not(target_family = "wasm"), feature = "threads"))]
 use rayon::prelude::*;
 
 /// The numbers of a tensor on the CPU, row-major: without a copy when nobody else holds a contiguous tensor.
@@ -20,12 +20,12 @@ pub(super) fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D], device
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-/// Calls `work(i, chunk i)` for all chunks of `len` numbers, several at a time natively.
+/// Calls `work(i, chunk i)` for all chunks of `len` numbers, several at a time where there are threads.
 fn for_chunks(out: &mut [f32], len: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
     let work = |(i, chunk): (usize, &mut [f32])| Arch::new().dispatch(|| work(i, chunk));
-    #[cfg(not(target_family = "wasm"))]
+    #[cfg(any(not(target_family = "wasm"), feature = "threads"))]
     out.par_chunks_mut(len).enumerate().for_each(work);
-    #[cfg(target_family = "wasm")]
+    #[cfg(not(any(not(target_family = "wasm"), feature = "threads")))]
     out.chunks_mut(len).enumerate().for_each(work);
 }
 

@@ -3,6 +3,8 @@
 
 mod dequantize;
 mod host;
+#[cfg(all(target_family = "wasm", feature = "threads"))]
+pub mod pool;
 
 pub use dequantize::QuantizedMatrix;
 pub use host::exp;

@@ -119,20 +119,21 @@ async function page(gpu) {
   return { call, encode, close: finish };
 }
 
-const inChromium = (backend) => ({
-  name: `ctmatch Chromium ${backend === 'cpu' ? 'wasm' : 'WebGPU'}`, threads: backend === 'cpu' ? 1 : 'SwiftShader',
+const inChromium = (backend, threads) => ({
+  name: `ctmatch Chromium ${backend === 'cpu' ? 'wasm' : 'WebGPU'}`, threads,
   async start() {
     const { call, encode, close } = await page(backend === 'webgpu');
-    await call(async (backend) => {
+    await call(async ({ backend, threads }) => {
       const { open } = await import('/ctmatch/index.js');
-      const session = await open({ backend, allowSoftwareAdapter: true, cache: 'none', model: '/bench/model/manifest.json' });
+      const session = await open({ backend, threads, allowSoftwareAdapter: true, cache: 'none', model: '/bench/model/manifest.json' });
       const volume = await session.readVolume(await (await fetch('/bench/volume.nii')).blob());
+      if (backend === 'cpu' && session.info.threads !== threads) throw new Error(`expected ${threads} threads, found ${JSON.stringify(session.info)}`);
       const accept = volume.findings.map(({ code }) => code);
       window.encode = async () => {
         const { vector, timingsMs } = await session.encodeVolume(volume, { accept });
         return { latent: Array.from(vector), seconds: timingsMs.total / 1000 };
       };
-    }, backend);
+    }, { backend, threads: Number(threads) || undefined });
     return {
       version: JSON.parse(readFileSync(join(repository, 'pkg/package.json'), 'utf8')).version,
       encode, close,
@@ -212,9 +213,9 @@ function hasTorch() {
 prepare();
 const known = nativeLatent();
 /** @type {Engine[]} */
-let engines = [ours, inChromium('cpu'), ort('wasm', 1), ort('wasm', CORES)];
+let engines = [ours, inChromium('cpu', 1), inChromium('cpu', CORES), ort('wasm', 1), ort('wasm', CORES)];
 if (hasTorch()) engines.push(torch);
-if (options.webgpu) engines.push(inChromium('webgpu'), ort('webgpu', 'SwiftShader'));
+if (options.webgpu) engines.push(inChromium('webgpu', 'SwiftShader'), ort('webgpu', 'SwiftShader'));
 const called = ({ name, threads }) => `${name}, ${threads}`;
 // The native command counts the work, so it is always there.
 engines = engines.filter((engine) => engine === ours || (options.only ?? ['']).some((part) => called(engine).includes(part)));

@@ -2,10 +2,12 @@
 
 export const BUDGETS = {
   // JavaScript as bundlers ship it: minified. Comments do not count; they are for readers of the source.
-  jsGzBytes: 18 * 1024, // pkg/*.js; WEB_PACKAGE.md K-30 allows 20 * 1024
+  jsGzBytes: 20 * 1024, // pkg/*.js, as WEB_PACKAGE.md K-30 allows
   glueGzBytes: 11.5 * 1024, // pkg/wasm/ctmatch.js, made by wasm-bindgen
-  appJsGzBytes: 28e3, // all scripts of the small Vite application of tests/consumers, glue included
+  cpuGlueGzBytes: 8 * 1024, // pkg/wasm/ctmatch_cpu.js
+  appJsGzBytes: 36e3, // all scripts of the small Vite application of tests/consumers, glue included
   wasmGzBytes: 3.7e6, // to come down to 2.0e6 (WEB_PACKAGE.md K-30)
+  cpuWasmGzBytes: 1.4e6, // 1.25e6 measured
   // One volume through the embedded model
   dispatchesPerVolume: 460, // 450 measured
   submissionsPerVolume: 28, // 26 measured

@@ -153,7 +153,7 @@ test('a model from a folder; offline once the wasm module is there', async () =>
     }
     return results;
   });
-  assert.deepEqual(found, [{ urls: ['/ctmatch/wasm/ctmatch_bg.wasm'], texts: 1 }, { urls: [], texts: 1 }]);
+  assert.deepEqual(found, [{ urls: ['/ctmatch/wasm/ctmatch_cpu_bg.wasm'], texts: 1 }, { urls: [], texts: 1 }]);
   await finish();
 });
 

@@ -55,7 +55,7 @@ for (const worker of [undefined, false]) {
     const { page, finish } = await tests.newPackagePage({ expect: /unreachable|memory/ });
     const found = await attempt(page, async ({ large, worker }) => {
       const code = (promise) => promise.then(() => 'no error', (error) => [error.code, error.retryable]);
-      const session = await window.ctmatch.open({ worker, backend: 'cpu', model: '/model/manifest.json', cache: 'none' });
+      const session = await window.ctmatch.open({ worker, threads: 1, backend: 'cpu', model: '/model/manifest.json', cache: 'none' });
       const sample = await (await fetch('/sample/chest.nii.gz')).blob();
       const volume = await session.readVolume(sample);
       const from = performance.now();
@@ -74,7 +74,7 @@ for (const worker of [undefined, false]) {
     const { page, finish } = await tests.newPackagePage({ expect: /unreachable|memory/ });
     const found = await attempt(page, async (worker) => {
       const code = (promise) => promise.then(() => 'no error', (error) => [error.code, error.retryable]);
-      const session = await window.ctmatch.open({ worker, backend: 'cpu', cache: 'none' });
+      const session = await window.ctmatch.open({ worker, threads: 1, backend: 'cpu', cache: 'none' });
       return { load: await code(session.loadModel('/model/manifest.json')), lost: (await session.lost).reason };
     }, worker);
     assert.deepEqual(found, { load: ['WASM_ABORT', true], lost: 'wasm-abort' });

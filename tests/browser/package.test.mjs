@@ -38,7 +38,9 @@ test('the tarball holds exactly these files', async () => {
   const [{ files }] = JSON.parse(await run('npm', ['pack', '--dry-run', '--json'], pkg));
   assert.deepEqual(files.map(({ path }) => path).sort(), [
     'LICENSE', 'README.md', 'RECIPES.md', 'core.d.ts', 'core.js', 'error.js', 'index.d.ts', 'index.js', 'latents.js', 'package.json', 'probe.js',
+    'thread.js', 'threads.js',
     'wasm/ctmatch.d.ts', 'wasm/ctmatch.js', 'wasm/ctmatch_bg.wasm', 'wasm/ctmatch_bg.wasm.d.ts',
+    'wasm/ctmatch_cpu.d.ts', 'wasm/ctmatch_cpu.js', 'wasm/ctmatch_cpu_bg.wasm', 'wasm/ctmatch_cpu_bg.wasm.d.ts',
     'weights.js', 'worker.d.ts', 'worker.js',
   ]);
 });
@@ -50,7 +52,7 @@ test('no dependency, no script that runs at installation', async () => {
 
 test('publint', async () => { await run(tool('publint'), ['--strict', pkg], here); });
 
-test('attw', async () => { await run(tool('attw'), [tarball, '--profile', 'esm-only', '--exclude-entrypoints', './core.wasm', '--no-emoji'], here); });
+test('attw', async () => { await run(tool('attw'), [tarball, '--profile', 'esm-only', '--exclude-entrypoints', './core.wasm', './cpu.wasm', '--no-emoji'], here); });
 
 test('the declarations hold for the code', async () => { await run(tool('tsc'), ['--project', join(here, 'tsconfig.json')], here); });
 
@@ -103,18 +105,20 @@ test('bytes', async () => {
     entryPoints: files.map((name) => join(pkg, name)), bundle: true, splitting: true, minify: true, format: 'esm', external: ['./wasm/*'], outdir: temporary, write: false,
   })).outputFiles.reduce((sum, { contents }) => sum + gz(contents), 0);
   const found = {
-    jsGzBytes: await minified(['index.js', 'core.js', 'worker.js']), glueGzBytes: await minified(['wasm/ctmatch.js']),
-    wasmGzBytes: gz(await readFile(join(pkg, 'wasm/ctmatch_bg.wasm'))),
+    jsGzBytes: await minified(['index.js', 'core.js', 'worker.js', 'thread.js']), glueGzBytes: await minified(['wasm/ctmatch.js']),
+    cpuGlueGzBytes: await minified(['wasm/ctmatch_cpu.js']), wasmGzBytes: gz(await readFile(join(pkg, 'wasm/ctmatch_bg.wasm'))),
+    cpuWasmGzBytes: gz(await readFile(join(pkg, 'wasm/ctmatch_cpu_bg.wasm'))),
   };
   console.log(found, 'as published', Object.fromEntries(await Promise.all((await readdir(pkg)).filter((name) => name.endsWith('.js'))
     .map(async (name) => [name, gz(await readFile(join(pkg, name)))]))));
   for (const [what, bytes] of Object.entries(found)) assert.ok(bytes <= BUDGETS[what], `${what}: ${bytes}`);
 });
 
-test("the module's constructors run once, not in every call", async () => {
-  const glue = await readFile(join(pkg, 'wasm/ctmatch.js'), 'utf8');
-  assert.doesNotMatch(glue, /command_export/);
-  assert.match(await readFile(join(pkg, 'wasm/ctmatch.d.ts'), 'utf8'), /__wasm_call_ctors/);
+test("a module's constructors run once, not in every call", async () => {
+  for (const name of ['ctmatch', 'ctmatch_cpu']) {
+    assert.doesNotMatch(await readFile(join(pkg, `wasm/${name}.js`), 'utf8'), /command_export/);
+    assert.match(await readFile(join(pkg, `wasm/${name}.d.ts`), 'utf8'), /__wasm_call_ctors/);
+  }
 });
 
 test('no foreign address and no code from text in page or package', async () => {

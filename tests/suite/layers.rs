@@ -10,7 +10,7 @@ const LAYERS: [&str; 11] =
 
 /// A word, and the beginnings of the paths that may contain it.
 const OWNED: [(&str, &[&str]); 8] = [
-    ("burn::", &["src/device.rs", "src/kernel", "src/model", "src/session", "src/cli/train"]),
+    ("burn::", &["src/device", "src/kernel", "src/model", "src/session", "src/cli/train"]),
     ("wasm_bindgen", &["src/js.rs"]),
     ("js_sys", &["src/js.rs"]),
     ("web_sys", &["src/js.rs"]),
