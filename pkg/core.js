@@ -5,8 +5,9 @@ import init, {
   Cleaner, Engine, LatentStore, Target, VolumeReader, evaluateChoices, parseReports, privacyNotices, readPair, reportText, textHints,
   version,
 } from './wasm/ctmatch.js';
+import { lentAdapter, ownAdapter, withAdapter } from './device.js';
 import { ASYNC_DISPOSE, CtmatchError } from './error.js';
-import { findAdapter, gpuMissing, REASONS, wasmBlocked } from './probe.js';
+import { adapterName, findAdapter, gpuMissing, REASONS, wasmBlocked } from './probe.js';
 import { ModelCache, modelFiles, parseManifest, request, resolved } from './weights.js';
 
 export { exportLatents, importLatents } from './latents.js';
@@ -127,6 +128,8 @@ function ruleCounts(identifiers) {
 // wasm-bindgen keeps one instance per thread: it is started once, and useless after a trap.
 let started = false;
 let trapped = false;
+/** Two sessions may be opened at once. @type {Promise<unknown> | undefined} */
+let starting;
 
 /** @type {Set<(message: string) => void>} */
 const trapListeners = new Set();
@@ -460,6 +463,9 @@ class Session {
       if (this.#trap) return reject(this.#trap);
       if (signal?.aborted) return reject(signal.reason);
       const either = signal ? AbortSignal.any([signal, this.#closing.signal]) : this.#closing.signal;
+      // The caller is free at once; the task stops at its next step.
+      const abort = () => reject(signal?.reason);
+      signal?.addEventListener('abort', abort);
       this.#inFlight += 1;
       this.#rejecters.add(reject);
       task(either).then(resolve, (error) => {
@@ -472,6 +478,7 @@ class Session {
         }
         reject(shown);
       }).finally(() => {
+        signal?.removeEventListener('abort', abort);
         this.#inFlight -= 1;
         this.#rejecters.delete(reject);
       });
@@ -513,9 +520,11 @@ class Session {
       const totalBytes = length || undefined;
       onProgress?.({ phase: 'wasm', loadedBytes: 0, totalBytes, source });
       const module = await compile(response, either);
+      onProgress?.({ phase: 'wasm', loadedBytes: length, totalBytes, source });
+      onProgress?.({ phase: 'compile', done: 0, total: 1 });
       either?.throwIfAborted();
       try {
-        (await init({ module_or_path: module })).__wasm_call_ctors();
+        await (starting ??= init({ module_or_path: module }).then((exports) => exports.__wasm_call_ctors()));
       } catch (cause) {
         trapped = true;
         if (cause instanceof RangeError) throw wasmAbort(cause.message);
@@ -523,7 +532,7 @@ class Session {
       }
       started = true;
       await stored;
-      onProgress?.({ phase: 'wasm', loadedBytes: length, totalBytes, source });
+      onProgress?.({ phase: 'compile', done: 1, total: 1 });
     }, signal);
   }
 
@@ -542,17 +551,25 @@ class Session {
   }
 
   async #openEngine() {
-    const { backend = 'webgpu', fallback = 'error', allowSoftwareAdapter = false } = this.#options;
+    const { backend = 'webgpu', fallback = 'error', allowSoftwareAdapter = false, device } = this.#options;
+    const plain = { allowSoftwareAdapter, adapterName: null };
     try {
-      // The module stops where there is no `navigator.gpu` at all.
-      const missing = backend === 'webgpu' ? gpuMissing() : undefined;
-      if (missing) throw new CtmatchError('NO_WEBGPU', REASONS[missing], { detail: { reason: missing } });
-      return await Engine.open({ backend, allowSoftwareAdapter, adapterName: backend === 'webgpu' ? (await findAdapter())?.name || null : null });
+      if (device && (backend !== 'webgpu' || !device.queue)) throw invalid('expected a GPUDevice, and the backend webgpu');
+      if (backend !== 'webgpu') return await Engine.open({ ...plain, backend });
+      const missing = gpuMissing();
+      const found = missing || device ? undefined : await findAdapter();
+      const adapter = device ? lentAdapter(device) : found && ownAdapter(found.adapter);
+      if (missing || !adapter) {
+        const reason = missing ?? 'no-adapter';
+        throw new CtmatchError('NO_WEBGPU', REASONS[reason], { detail: { reason } });
+      }
+      const name = found ? found.name : adapterName(device?.adapterInfo);
+      return await withAdapter(adapter, () => Engine.open({ ...plain, backend, adapterName: name || null }));
     } catch (error) {
       const shown = publicError(error);
       if (backend !== 'webgpu' || fallback !== 'cpu' || !(shown instanceof CtmatchError)) throw shown;
       this.#degraded.push(`cpu instead of webgpu: ${shown.code}`);
-      return Engine.open({ backend: 'cpu', allowSoftwareAdapter, adapterName: null });
+      return Engine.open({ ...plain, backend: 'cpu' });
     }
   }
 
@@ -609,10 +626,17 @@ class Session {
           loadedBytes += bytes;
           onProgress?.({ phase: 'weights', loadedBytes, totalBytes, source });
         };
-        for (const file of all) engine.addFile(file.path, await files.read(file, { signal: either, onBytes }));
+        for (const file of all) {
+          engine.addFile(file.path, await files.read(file, { signal: either, onBytes }));
+          onProgress?.({ phase: 'upload', fraction: loadedBytes / totalBytes });
+        }
+        const { selfTest = true } = this.#options;
+        const tested = (/** @type {number} */ fraction) => selfTest && onProgress?.({ phase: 'self-test', fraction });
+        tested(0);
         either?.throwIfAborted();
         /** @type {LoadedModel} */
-        const loaded = await engine.finishModel(this.#options.selfTest ?? true);
+        const loaded = await engine.finishModel(selfTest);
+        tested(1);
         this.#model = loaded;
         this.#lastModel = model;
         await files.complete();
