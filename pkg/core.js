@@ -3,8 +3,9 @@
 
 import * as mainModule from './wasm/ctmatch.js';
 import * as cpuModule from './wasm/ctmatch_cpu.js';
+import { lentAdapter, ownAdapter, withAdapter } from './device.js';
 import { ASYNC_DISPOSE, CtmatchError } from './error.js';
-import { findAdapter, gpuMissing, gpuRefusal, REASONS, wasmBlocked } from './probe.js';
+import { adapterName, findAdapter, gpuMissing, gpuRefusal, REASONS, wasmBlocked } from './probe.js';
 import { planThreads, startThreads } from './threads.js';
 import { ModelCache, modelFiles, parseManifest, request, resolved } from './weights.js';
 
@@ -133,9 +134,12 @@ function ruleCounts(identifiers) {
  */
 
 // One module is for WebGPU and computes on the CPU too, but in one thread; the other is for the CPU alone, and threads share its memory.
-// wasm-bindgen keeps one instance of each per thread: it is started once, and useless after a trap.
-const main = { wasm: mainModule, ready: false };
-const cpu = { wasm: /** @type {Wasm} */ (/** @type {unknown} */ (cpuModule)), ready: false, threads: 1, oneThread: /** @type {OneThread | undefined} */ (undefined) };
+// wasm-bindgen keeps one instance of each per thread: it is started once, also by two sessions that open at once, and useless after a trap.
+const main = { wasm: mainModule, ready: false, starting: /** @type {Promise<void> | undefined} */ (undefined) };
+const cpu = {
+  wasm: /** @type {Wasm} */ (/** @type {unknown} */ (cpuModule)), ready: false, starting: /** @type {Promise<void> | undefined} */ (undefined),
+  threads: 1, oneThread: /** @type {OneThread | undefined} */ (undefined),
+};
 let trapped = false;
 
 /** @type {Set<(message: string) => void>} */
@@ -501,6 +505,9 @@ class Session {
       if (this.#trap) return reject(this.#trap);
       if (signal?.aborted) return reject(signal.reason);
       const either = signal ? AbortSignal.any([signal, this.#closing.signal]) : this.#closing.signal;
+      // The caller is free at once; the task stops at its next step.
+      const abort = () => reject(signal?.reason);
+      signal?.addEventListener('abort', abort);
       this.#inFlight += 1;
       this.#rejecters.add(reject);
       task(either).then(resolve, (error) => {
@@ -513,6 +520,7 @@ class Session {
         }
         reject(shown);
       }).finally(() => {
+        signal?.removeEventListener('abort', abort);
         this.#inFlight -= 1;
         this.#rejecters.delete(reject);
       });
@@ -553,10 +561,11 @@ class Session {
       const totalBytes = length || undefined;
       onProgress?.({ phase: 'wasm', loadedBytes: 0, totalBytes, source });
       const module = await compile(response, either);
+      onProgress?.({ phase: 'wasm', loadedBytes: length, totalBytes, source });
+      onProgress?.({ phase: 'compile', done: 0, total: 1 });
       either?.throwIfAborted();
       try {
-        (await chosen.wasm.default({ module_or_path: module })).__wasm_call_ctors();
-        if (chosen === cpu) await startPool(module, threads, this.#options.lock);
+        await (chosen.starting ??= this.#startModule(chosen, module, threads));
       } catch (cause) {
         trapped = true;
         if (cause instanceof RangeError) throw wasmAbort(cause.message);
@@ -564,8 +573,14 @@ class Session {
       }
       chosen.ready = true;
       await stored;
-      onProgress?.({ phase: 'wasm', loadedBytes: length, totalBytes, source });
+      onProgress?.({ phase: 'compile', done: 1, total: 1 });
     }, signal);
+  }
+
+  /** @param {typeof main | typeof cpu} chosen @param {WebAssembly.Module} module @param {number} threads */
+  async #startModule(chosen, module, threads) {
+    (await chosen.wasm.default({ module_or_path: module })).__wasm_call_ctors();
+    if (chosen === cpu) await startPool(module, threads, this.#options.lock);
   }
 
   /** The module for the CPU alone where it can have threads; elsewhere the other, and why. */
@@ -602,18 +617,27 @@ class Session {
   }
 
   async #openEngine() {
-    const { backend = 'webgpu', fallback = 'error', allowSoftwareAdapter = false } = this.#options;
+    const { backend = 'webgpu', fallback = 'error', allowSoftwareAdapter = false, device } = this.#options;
+    const plain = { allowSoftwareAdapter, adapterName: null };
     try {
       if (this.#gpuRefused) throw new CtmatchError(this.#gpuRefused, 'WebGPU cannot be used');
-      // The module stops where there is no `navigator.gpu` at all.
-      const missing = backend === 'webgpu' ? gpuMissing() : undefined;
-      if (missing) throw new CtmatchError('NO_WEBGPU', REASONS[missing], { detail: { reason: missing } });
-      return await this.#wasm.Engine.open({ backend, allowSoftwareAdapter, adapterName: backend === 'webgpu' ? (await findAdapter())?.name || null : null });
+      const { Engine } = this.#wasm;
+      if (device && (backend !== 'webgpu' || !device.queue)) throw invalid('expected a GPUDevice, and the backend webgpu');
+      if (backend !== 'webgpu') return await Engine.open({ ...plain, backend });
+      const missing = gpuMissing();
+      const found = missing || device ? undefined : await findAdapter();
+      const adapter = device ? lentAdapter(device) : found && ownAdapter(found.adapter);
+      if (missing || !adapter) {
+        const reason = missing ?? 'no-adapter';
+        throw new CtmatchError('NO_WEBGPU', REASONS[reason], { detail: { reason } });
+      }
+      const name = found ? found.name : adapterName(device?.adapterInfo);
+      return await withAdapter(adapter, () => Engine.open({ ...plain, backend, adapterName: name || null }));
     } catch (error) {
       const shown = publicError(error);
       if (backend !== 'webgpu' || fallback !== 'cpu' || !(shown instanceof CtmatchError)) throw shown;
       this.#degraded.push(`cpu instead of webgpu: ${shown.code}`);
-      return this.#wasm.Engine.open({ backend: 'cpu', allowSoftwareAdapter, adapterName: null });
+      return this.#wasm.Engine.open({ ...plain, backend: 'cpu' });
     }
   }
 
@@ -670,10 +694,17 @@ class Session {
           loadedBytes += bytes;
           onProgress?.({ phase: 'weights', loadedBytes, totalBytes, source });
         };
-        for (const file of all) engine.addFile(file.path, await files.read(file, { signal: either, onBytes }));
+        for (const file of all) {
+          engine.addFile(file.path, await files.read(file, { signal: either, onBytes }));
+          onProgress?.({ phase: 'upload', fraction: loadedBytes / totalBytes });
+        }
+        const { selfTest = true } = this.#options;
+        const tested = (/** @type {number} */ fraction) => selfTest && onProgress?.({ phase: 'self-test', fraction });
+        tested(0);
         either?.throwIfAborted();
         /** @type {LoadedModel} */
-        const loaded = await engine.finishModel(this.#options.selfTest ?? true);
+        const loaded = await engine.finishModel(selfTest);
+        tested(1);
         this.#model = loaded;
         this.#lastModel = model;
         await files.complete();

@@ -20,11 +20,15 @@ export declare class CtmatchError extends Error {
   readonly detail: Readonly<Record<string, unknown>>;
 }
 
+/**
+ * 'compile': of the wasm module, what is left once it is there. 'upload': of the model to the device, file by file; a volume goes there
+ * in 'preprocess'. 'self-test': also compiles the shaders; the longest part of a first load.
+ */
 export type Progress =
   | { phase: 'wasm' | 'weights' | 'read'; loadedBytes: number; totalBytes?: number;
       source: 'network' | 'cache' | 'file' }
   | { phase: 'compile' | 'encode' | 'text' | 'occlude'; done: number; total: number }
-  | { phase: 'preprocess' | 'upload'; fraction: number };
+  | { phase: 'self-test' | 'preprocess' | 'upload'; fraction: number };
 export interface CallOptions { signal?: AbortSignal; onProgress?: (p: Progress) => void }
 
 /** Manifest URL, parsed manifest, or local files (an IT department's USB stick). There is no default host. */
@@ -74,6 +78,8 @@ export interface ProbeReport {
 /** What would happen here. Requests the worker's scripts and the manifest; opens no device, loads no wasm, stores nothing. */
 export declare function probe(o?: ProbeOptions): Promise<ProbeReport>;
 
+/** `GPUDevice`, where the program's types know WebGPU */
+export type SharedDevice = typeof globalThis extends { GPUDevice: { prototype: infer T } } ? T : object;
 export interface OpenOptions extends CallOptions {
   /** may be given later through `loadModel`; reading and viewing a volume need no model and no GPU */
   model?: ModelRef;
@@ -99,6 +105,12 @@ export interface OpenOptions extends CallOptions {
   network?: 'same-origin' | 'offline' | { allow: readonly string[] };
   /** default false: a fallback adapter is SOFTWARE_ADAPTER */
   allowSoftwareAdapter?: boolean;
+  /**
+   * A device to share with another library; implies `worker: false`. The model must fit its limits (LIMITS), and f16 and subgroups are
+   * used if they were requested with it. `close` leaves it usable, with the caller's own buffers. Any error on it during a call makes
+   * that call fail, so no error scope of the caller's may be open then. `recover` cannot replace it when it is lost: open another session.
+   */
+  device?: SharedDevice;
   /** a worker made by the caller's bundler, or false to run in the calling thread */
   worker?: Worker | (() => Worker) | false;
   /**

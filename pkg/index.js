@@ -458,8 +458,9 @@ function sendable({ worker, signal, onProgress, model, wasmUrl, cpuWasmUrl, ...p
 
 /** @type {typeof import('./index.js').open} */
 export async function open(options = {}) {
-  const { worker, signal, onProgress } = options;
-  if (worker === false) {
+  const { worker, device, signal, onProgress } = options;
+  // A device cannot be sent to a worker.
+  if (worker === false || device) {
     const core = await import('./core.js');
     return core.open(options);
   }

@@ -40,14 +40,18 @@ export function gpuMissing() {
   return globalThis.isSecureContext === false ? 'insecure-context' : 'no-navigator-gpu';
 }
 
+/** What an adapter is called. @param {Partial<GPUAdapterInfo>} [info] */
+export const adapterName = ({ vendor, architecture, device, description } = {}) => [vendor, architecture, device, description].filter(Boolean).join(' ');
+
 /** The adapter that the engine will open, and what the browser says of it: the wasm side sees none of that (wgpu 30). */
 export async function findAdapter() {
   const adapter = await navigator.gpu.requestAdapter({ powerPreference: 'high-performance' }).catch(() => null);
   if (!adapter) return undefined;
   // Safari 26.0 has no `info`; the flag has been on the adapter and on its info.
   /** @type {Partial<GPUAdapterInfo>} */
-  const { vendor = '', architecture = '', device, description, isFallbackAdapter } = adapter.info ?? {};
-  const name = [vendor, architecture, device, description].filter(Boolean).join(' ');
+  const info = adapter.info ?? {};
+  const { vendor = '', architecture = '', isFallbackAdapter } = info;
+  const name = adapterName(info);
   const fallback = isFallbackAdapter || /** @type {any} */ (adapter).isFallbackAdapter || SOFTWARE.test(name);
   return { adapter, name, vendor, architecture, fallback: fallback === true };
 }

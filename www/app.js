@@ -249,7 +249,8 @@ export const purpose = () => state.session?.info.model?.purpose ?? state.manifes
 
 /** Why the shown volume cannot be encoded now, as a message key. */
 export function missingVolume() {
-  if (!state.volume) return 'needs_volume';
+  // Between two sessions there is no open volume; the next work opens it again.
+  if (!state.entry) return 'needs_volume';
   if (toAccept().some(({ code }) => !state.entry?.accepted.has(code))) return 'needs_accept';
   return undefined;
 }

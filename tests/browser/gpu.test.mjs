@@ -1,15 +1,16 @@
 // A GPU that fails must fail loudly. Most sessions here run in the page's own thread, where the GPU can be tampered with.
 
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { BUDGETS } from './budgets.mjs';
-import { attempt, cosine, host, SLOW_MS } from './harness.mjs';
+import { attempt, cosine, EXPECTED, host, MIN_COSINE, SLOW_MS } from './harness.mjs';
 
 const tests = host();
 
-/** In the page, before anything: counts what goes to the GPU, keeps the devices, and can spoil shaders, leave out dispatches, refuse devices and lower limits. */
+/** In the page, before anything: counts what goes to the GPU, keeps the devices and which of them got shaders, and can spoil shaders, leave out dispatches, refuse devices and lower limits. */
 const tamper = () => {
-  const gpu = { dispatches: 0, submissions: 0, spoil: 0, spoiled: 0, skipEvery: 0, refuse: false, limits: {}, devices: [] };
+  const gpu = { dispatches: 0, submissions: 0, spoil: 0, spoiled: 0, skipEvery: 0, refuse: false, limits: {}, devices: [], shaders: new Set() };
   window.gpuTest = gpu;
   const wrap = (prototype, name, make) => { prototype[name] = make(prototype[name]); };
   wrap(GPUAdapter.prototype, 'requestDevice', (original) => async function (...args) {
@@ -19,6 +20,7 @@ const tamper = () => {
     return device;
   });
   wrap(GPUDevice.prototype, 'createShaderModule', (original) => function (descriptor) {
+    gpu.shaders.add(this);
     if (gpu.spoil === 0) return original.call(this, descriptor);
     gpu.spoil -= 1;
     gpu.spoiled += 1;
@@ -203,5 +205,112 @@ test('abort in the calling thread stops at the next step', { timeout: 2 * SLOW_M
   assert.equal(found.outcome, 'reason');
   assert.ok(found.ms < 500, `${found.ms} ms`);
   assert.equal(found.texts, 1);
+  await finish();
+});
+
+test('browsers that do not tell what an adapter is, or measure no times', { timeout: 2 * SLOW_MS }, async () => {
+  const { page, finish } = await tests.newPackagePage();
+  const found = await attempt(page, async () => {
+    delete GPUAdapter.prototype.info;
+    delete GPUDevice.prototype.adapterInfo;
+    const { get } = Object.getOwnPropertyDescriptor(GPUAdapter.prototype, 'features');
+    Object.defineProperty(GPUAdapter.prototype, 'features', { get() { return new Set([...get.call(this)].filter((name) => name !== 'timestamp-query')); } });
+    const session = await window.ctmatch.open({ worker: false, model: '/model/manifest.json' });
+    const { adapter, software, selfTest } = session.info;
+    await session.close();
+    return { adapter, software, codes: selfTest.codes[0] > 0 };
+  });
+  assert.deepEqual(found, { adapter: '', software: false, codes: true });
+  await finish();
+});
+
+test('a device of another library: used alone, left usable, its loss and its limits noticed', { timeout: 4 * SLOW_MS }, async () => {
+  const { page, finish } = await tests.newPackagePage({ init: tamper, expect: /lost|destroyed|GPU/i });
+  const expected = JSON.parse(await readFile(EXPECTED, 'utf8'));
+  const found = await attempt(page, async () => {
+    const gpu = window.gpuTest;
+    const { open } = window.ctmatch;
+    const failure = (promise) => promise.then(() => 'no error', (error) => ({ code: error.code, ...error.detail }));
+    const newDevice = async () => (await navigator.gpu.requestAdapter()).requestDevice();
+    const options = { model: '/model/manifest.json', allowSoftwareAdapter: true, selfTest: false };
+    const file = await (await fetch('/sample/chest.nii.gz')).blob();
+    const reports = await (await fetch('/sample/reports.json')).blob();
+    const result = {};
+
+    const device = await newDevice();
+    const heard = [];
+    device.onuncapturederror = ({ error }) => heard.push(error.message);
+    const { onuncapturederror } = device;
+    // What the other library holds, and does with it.
+    const bytes = Float32Array.of(1, 2, 3);
+    const usage = GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+    const theirs = device.createBuffer({ size: bytes.byteLength, usage });
+    device.queue.writeBuffer(theirs, 0, bytes);
+    const readBack = async () => {
+      const to = device.createBuffer({ size: bytes.byteLength, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+      const encoder = device.createCommandEncoder();
+      encoder.copyBufferToBuffer(theirs, 0, to, 0, bytes.byteLength);
+      device.queue.submit([encoder.finish()]);
+      await to.mapAsync(GPUMapMode.READ);
+      return [...new Float32Array(to.getMappedRange())];
+    };
+
+    // One session on it, and one that opens a device of its own meanwhile, in the same thread.
+    const [session, other] = await Promise.all([open({ ...options, device }), failure(open({ ...options, worker: false, variant: 'none' }))]);
+    result.other = other.code;
+    result.devices = gpu.devices.map((opened) => opened === device);
+    result.own = Object.keys(Object.getOwnPropertyDescriptors(navigator.gpu));
+    const volume = await session.readVolume(file);
+    const image = await session.encodeVolume(volume);
+    const onCpu = await open({ ...options, worker: false, backend: 'cpu' });
+    const set = await onCpu.encodeReports(await onCpu.parseReports(reports, { format: 'json' }));
+    result.order = (await session.rank(image, set)).rows.map(({ index }) => index);
+    result.shaders = gpu.devices.map((opened) => gpu.shaders.has(opened));
+    result.info = { backend: session.info.backend, named: /swiftshader/i.test(session.info.adapter) };
+    const vector = [...image.vector];
+
+    // Its error during a call is the call's, and still the owner's.
+    let told = false;
+    const error = new GPUUncapturedErrorEvent('uncapturederror', { error: new GPUValidationError('of the other library') });
+    result.error = await failure(session.encodeVolume(volume, { onProgress({ phase }) {
+      if (phase !== 'preprocess' || told) return;
+      told = true;
+      device.dispatchEvent(error);
+    } }));
+    await session.close();
+    result.kept = await readBack();
+    await device.queue.onSubmittedWorkDone();
+    result.heard = [heard, device.onuncapturederror === onuncapturederror];
+
+    // Devices that will not do.
+    result.cpu = await failure(open({ ...options, device, backend: 'cpu' }));
+    result.none = await failure(open({ ...options, device: {} }));
+    result.software = (await failure(open({ ...options, device, allowSoftwareAdapter: false }))).code;
+    const small = await newDevice();
+    const { limits } = small;
+    Object.defineProperty(small, 'limits', { value: new Proxy(limits, { get: (_, name) => (name === 'maxStorageBufferBindingSize' ? 4096 : limits[name]) }) });
+    result.small = await failure(open({ ...options, device: small }));
+
+    // Its owner destroys it in the middle.
+    const lost = await open({ ...options, device });
+    const last = await lost.readVolume(file);
+    result.lost = [
+      (await failure(lost.encodeVolume(last, { onProgress({ fraction }) { if (fraction > 0) device.destroy(); } }))).code,
+      (await lost.lost).reason, (await failure(lost.recover())).code, (await last.slice('axial', 0)).width,
+    ];
+    await lost.close();
+    result.opened = gpu.devices.length;
+    return { ...result, vector };
+  });
+  assert.equal(found.error?.message, undefined, JSON.stringify(found.error));
+  const { vector, small, ...rest } = found;
+  assert.ok(cosine(vector, expected.image) >= MIN_COSINE);
+  assert.deepEqual([small.code, small.limit, small.found, small.needed > 4096], ['LIMITS', 'maxStorageBufferBindingSize', 4096, true]);
+  assert.deepEqual(rest, {
+    other: 'MANIFEST', devices: [true, false], own: [], order: expected.order, shaders: [true, false], info: { backend: 'webgpu', named: true },
+    error: { code: 'SHADER_INVALID' }, kept: [1, 2, 3], heard: [['of the other library'], true],
+    cpu: { code: 'INVALID_ARGUMENT' }, none: { code: 'INVALID_ARGUMENT' }, software: 'SOFTWARE_ADAPTER',
+    lost: ['DEVICE_LOST', 'destroyed', 'DEVICE_LOST', 208], opened: 3,
+  });
   await finish();
 });

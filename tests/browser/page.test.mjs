@@ -7,7 +7,7 @@ import { test } from 'node:test';
 import { MESSAGES, text } from '../../www/i18n.js';
 import { WINDOWS } from '../../www/viewer.js';
 import { Candidates, mostlyCjk } from '../../www/candidates.js';
-import { gzipSync, host, newPage, out, sampleNifti, SLOW_MS, startBrowser, www } from './harness.mjs';
+import { gzipSync, host, newPage, out, sampleNifti, SLOW_MS, startBrowser, useSample, www } from './harness.mjs';
 
 const tests = host();
 
@@ -124,7 +124,30 @@ test('cancel keeps everything, and the next run works', { timeout: 3 * SLOW_MS }
   assert.equal(await page.textContent('#progress-text'), MESSAGES.cancelled[0]);
   assert.equal(await page.locator('#reports li').count(), 4);
   await page.click('#rank');
-  await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });
+  await page.waitForSelector('#result-rows tr, #error:not([hidden])', { timeout: 2 * SLOW_MS });
+  assert.equal(await page.textContent('#error-code'), '');
+  await finish();
+});
+
+test('cancel while a session with other settings opens: the volume is still there', { timeout: SLOW_MS }, async () => {
+  const { page, finish } = await tests.newAppPage();
+  await useSample(page);
+  let go;
+  const held = new Promise((resolve) => { go = resolve; });
+  await page.route('**/*.wasm', async (route) => {
+    await held;
+    await route.continue();
+  });
+  await page.check('input[name="backend"][value="cpu"]');
+  await page.click('#rank');
+  await page.click('#cancel');
+  await page.waitForSelector('#cancel', { state: 'hidden' });
+  go();
+  assert.equal(await page.textContent('#progress-text'), MESSAGES.cancelled[0]);
+  await page.click('#rank');
+  await page.waitForSelector('#result-rows tr, #error:not([hidden])', { timeout: SLOW_MS });
+  assert.equal(await page.textContent('#error-code'), '');
+  assert.match(await page.textContent('.plane figcaption'), /slice \d+ of \d+/);
   await finish();
 });
 

@@ -127,6 +127,42 @@ test('abort rejects with the reason within 500 ms in every phase, and the sessio
   await finish();
 });
 
+for (const worker of [undefined, false]) {
+  test(`the phases of a load, and an abort in each of them (${worker === false ? 'calling thread' : 'worker'})`, { timeout: SLOW_MS }, async () => {
+    const { page, finish } = await tests.newPackagePage();
+    const found = await attempt(page, async (worker) => {
+      const { open } = window.ctmatch;
+      const options = { worker, backend: 'cpu', cache: 'none', model: '/model/manifest.json' };
+      const phases = ['wasm', 'compile', 'weights', 'upload', 'self-test'];
+      const aborted = {};
+      for (const wanted of phases) {
+        const controller = new AbortController();
+        const reason = new DOMException('enough', 'AbortError');
+        let from;
+        const onProgress = ({ phase }) => {
+          if (phase !== wanted || from) return;
+          from = performance.now();
+          controller.abort(reason);
+        };
+        const outcome = await open({ ...options, onProgress, signal: controller.signal }).then(() => 'opened', (error) => (error === reason ? 'reason' : error.message));
+        aborted[wanted] = [outcome, performance.now() - from < 500];
+      }
+      const seen = {};
+      const session = await open({ ...options, onProgress: ({ phase, done, total, fraction }) => { seen[phase] = fraction ?? (total ? done / total : 1); } });
+      const texts = (await session.encodeReports(['one'])).size;
+      await session.close();
+      return { aborted, seen, texts };
+    }, worker);
+    const stopped = ['reason', true];
+    assert.deepEqual(found, {
+      aborted: { wasm: stopped, compile: stopped, weights: stopped, upload: stopped, 'self-test': stopped },
+      // One module serves a thread.
+      seen: { ...(worker === undefined && { wasm: 1, compile: 1 }), weights: 1, upload: 1, 'self-test': 1 }, texts: 1,
+    });
+    await finish();
+  });
+}
+
 test('a model without a text tower scores the labels and refuses the rest by name', { timeout: SLOW_MS }, async () => {
   const own = await startServer({ mounts: { '/expected': new URL('expected', import.meta.url).pathname } });
   const { page, finish } = await tests.newPackagePage({ origin: own.origin });
