@@ -139,9 +139,10 @@ function render() {
 }
 on('result', render);
 
-/** The choice is kept while it can be. */
+/** What a person chose; otherwise the first is offered. */
+let chosen = '';
+
 function renderTargets() {
-  const { value: chosen } = $('evidence-of');
   const all = targets();
   $('evidence-of').replaceChildren(...all.map(([key, name]) => element('option', { value: key }, name)));
   if (all.some(([key]) => key === chosen)) $('evidence-of').value = chosen;
@@ -157,10 +158,12 @@ on('controls', () => {
 
 onClear(() => {
   shown = undefined;
+  chosen = '';
   render();
 });
 
 $('evidence-show').addEventListener('click', explain);
+$('evidence-of').addEventListener('change', () => { chosen = $('evidence-of').value; });
 $('occlude-count').addEventListener('input', renderCost);
 $('occlude').addEventListener('click', occlude);
 $('evidence-save').addEventListener('click', () => run('phase_model', async () => {

@@ -64,7 +64,9 @@ export async function histogramOf(volume) {
   const drawing = svg('svg', { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none', role: 'img', 'aria-label': `${text('histogram')}: ${words}` }, ...bars, ...marks);
   const labels = element('div', { className: 'marks', 'aria-hidden': 'true' }, ...MARKS.map(([name, hu]) => {
     const label = element('span', {}, text('histogram_mark', { name: text(name), hu: number(hu) }));
-    label.style.left = `${(100 * x(hu)) / WIDTH}%`;
+    const percent = `${(100 * x(hu)) / WIDTH}%`;
+    // Inside the figure also at its ends.
+    Object.assign(label.style, { left: percent, translate: `-${percent}` });
     return label;
   }));
   return [element('figcaption', {}, text('histogram')), drawing, labels, element('p', { className: 'quiet' }, words)];

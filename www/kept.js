@@ -38,7 +38,9 @@ export async function loadKept(file, call) {
   const madeBy = latents && ('vectors' in latents ? latents.embeddingSpace : latents.provenance.embeddingSpace);
   if (madeBy && space() && madeBy !== space()) throw otherModel(space() ?? '', madeBy);
   if (!latents) {
-    const store = await session.openStore(file, { signal: call.signal });
+    const store = await session.openStore(file, { signal: call.signal }).catch((error) => {
+      throw error?.code === 'CHECKPOINT' ? Object.assign(new Error(error.message), { code: 'STORE' }) : error;
+    });
     if (space() && store.model.embeddingSpace !== space()) {
       store.close();
       throw otherModel(space() ?? '', store.model.embeddingSpace);

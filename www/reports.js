@@ -182,7 +182,7 @@ onClear(() => {
 $('edit-cancel').addEventListener('click', () => $('edit').close());
 $('columns-cancel').addEventListener('click', () => $('columns').close());
 walkable($('reports'), {
-  rows: ':scope > li', filter: $('report-filter'), open: (row) => /** @type {HTMLElement | null} */ (row.querySelector('[data-edit]'))?.click(),
+  rows: '#reports > li', filter: $('report-filter'), open: (row) => /** @type {HTMLElement | null} */ (row.querySelector('[data-edit]'))?.click(),
   review: (row) => reviewById(row.dataset.id ?? ''),
 });
 $('report-view').addEventListener('change', () => {
