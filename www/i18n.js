@@ -50,7 +50,7 @@ export const MESSAGES = {
   profile: ['Evidence by slab, from the lowest to the highest', '各层块的贡献，自下而上'],
   map_on: ['Evidence map', '证据图'],
   map_opacity: ['opacity', '不透明度'],
-  map_threshold: ['from this part of the largest value on', '显示阈值（相对最大值）'],
+  map_threshold: ['threshold', '显示阈值'],
   map_outlines: ['outlines of the cells', '单元边框'],
   map_relative: ['relative to the mean cell (the sum is then 0)', '相对单元均值（总和为 0）'],
   map_share: [
@@ -103,6 +103,11 @@ export const MESSAGES = {
   subtract_1024: ['Subtract 1024', '减去 1024'],
   slope: ['Slope', '斜率'],
   intercept: ['Intercept', '截距'],
+  load_sidecar: ['Load the metadata CSV', '载入元数据 CSV'],
+  SIDECAR: [
+    'This metadata table cannot be used: it needs the columns of CT-RATE and a row for this volume.',
+    '无法使用该元数据表：需包含 CT-RATE 的列以及该影像对应的行。',
+  ],
   apply_scaling: ['Apply', '应用'],
   other_form: ['Use the other orientation', '采用另一套方向信息'],
   assume_lps: ['Assume left, posterior, superior', '假定为左、后、上'],

@@ -18,7 +18,7 @@ export function lessMean(values) {
 
 /** Edges of a cell in mm, once where they are equal. @param {Given} map @param {readonly number[]} spacingMm */
 export function cellSize({ dims, min, max }, spacingMm) {
-  const edges = dims.map((n, axis) => number(((max[axis] - min[axis]) / n) * spacingMm[axis], { maximumFractionDigits: 1 }));
+  const edges = dims.map((n, axis) => number(((max[axis] - min[axis]) / n) * spacingMm[axis], { maximumSignificantDigits: 2 }));
   return edges.every((edge) => edge === edges[0]) ? edges[0] : edges.join(' × ');
 }
 

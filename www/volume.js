@@ -4,6 +4,7 @@ import { changed, cures, freshSession, on, onClear, run, showError, state, toAcc
 import { $, button, download, element } from './dom.js';
 import { number, placeText, ruleText, text } from './i18n.js';
 import { histogramOf, needsHistogram } from './histogram.js';
+import { scalingIn } from './sidecar.js';
 import { Viewer } from './viewer.js';
 
 /** @typedef {import('../pkg/index.js').VolumeSource} VolumeSource @typedef {import('../pkg/index.js').ReadOptions} ReadOptions */
@@ -192,13 +193,15 @@ function corrections({ code }) {
   const assumeLps = () => correct('assume_lps', { orientation: 'assume-lps' });
   switch (code) {
     // On top of a scaling that was given before.
-    case 'W_HU_OFFSET': return [correct('subtract_1024', { scaling: { ...given, intercept: given.intercept - 1024 } })];
-    case 'W_HU_RAW': return [scalingForm(given)];
+    case 'W_HU_OFFSET': return [correct('subtract_1024', { scaling: { ...given, intercept: given.intercept - 1024 } }), sidecarButton()];
+    case 'W_HU_RAW': return [scalingForm(given), sidecarButton()];
     case 'W_DISAGREE': return [correct('other_form', { orientation: 'other-form' }), assumeLps()];
     case 'E_XFORM': return [assumeLps()];
     default: return [];
   }
 }
+
+const sidecarButton = () => button(text('load_sidecar'), () => $('sidecar').click(), { 'data-correct': 'load_sidecar' });
 
 /** @param {{ slope: number, intercept: number }} given */
 function scalingForm(given) {
@@ -257,5 +260,14 @@ $('file').addEventListener('change', () => {
   $('file').value = '';
 });
 $('uncorrect').addEventListener('click', () => readAgain({ scaling: undefined, orientation: undefined }));
+$('sidecar').addEventListener('change', async () => {
+  const [file] = $('sidecar').files;
+  $('sidecar').value = '';
+  try {
+    await readAgain({ scaling: scalingIn(await file.text(), state.entry?.name ?? '') });
+  } catch (error) {
+    showError(error);
+  }
+});
 $('reveal').addEventListener('click', reveal);
 $('save-clean').addEventListener('click', saveClean);

@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import { MESSAGES } from '../../www/i18n.js';
 import { binned } from '../../www/histogram.js';
 import { slabProfile } from '../../www/overlay.js';
+import { scalingIn } from '../../www/sidecar.js';
 import { host, idle, out, sampleNifti, SLOW_MS, useSample } from './harness.mjs';
 
 const tests = host({ gpu: false });
@@ -356,4 +357,33 @@ test('bins: from the lowest value or mark to the highest, padding in the first',
   assert.deepEqual([from, lowest, middle, highest], [-1500, -3024, -900, 40]);
   assert.equal(bins.reduce((sum, n) => sum + n, 0), 6);
   assert.equal(bins.at(-1), 4);
+});
+
+test('slope and intercept from the metadata table of CT-RATE', async () => {
+  const { page, finish } = await tests.newAppPage();
+  const nifti = Buffer.from(await sampleNifti());
+  for (let at = 352; at < nifti.length; at += 2) nifti.writeInt16LE(nifti.readInt16LE(at) + 8192, at);
+  await page.setInputFiles('#file', { name: 'train_2_a_1.nii', mimeType: 'application/octet-stream', buffer: nifti });
+  await page.waitForSelector('[data-correct="load_sidecar"]');
+  await idle(page);
+  const give = (lines) => page.setInputFiles('#sidecar', { name: 'm.csv', mimeType: 'text/csv', buffer: Buffer.from(lines.join('\n')) });
+  const head = 'VolumeName,Manufacturer,RescaleIntercept,RescaleSlope,XYSpacing,ZSpacing';
+  await give([head, 'train_1_a_1.nii.gz,x,0,1,"[1.5, 1.5]",9.5', 'train_3_a_1.nii.gz,x,0,1,"[1.5, 1.5]",9.5']);
+  await page.waitForSelector('#error:not([hidden])');
+  assert.equal(await page.textContent('#error-code'), 'SIDECAR');
+  await give([head, 'train_1_a_1.nii.gz,x,0,1,"[1.5, 1.5]",9.5', 'train_2_a_1.nii.gz,x,-8192,1,"[1.5, 1.5]",9.5']);
+  await page.waitForFunction(() => !document.querySelector('#corrected').hidden);
+  await idle(page);
+  assert.ok(await page.isHidden('#histogram'));
+  assert.match(await page.textContent('#strip'), /HU range-1,024 … 721/);
+  assert.match(await page.textContent('#corrected-text'), /slope 1, intercept -8,192/);
+  await page.click('#uncorrect');
+  await page.waitForSelector('#histogram svg');
+  await finish();
+});
+
+test('a metadata table: one row needs no name, and what is refused', () => {
+  const head = 'VolumeName;RescaleSlope;RescaleIntercept';
+  assert.deepEqual(scalingIn(`${head}\na.nii.gz;1;-1024`, 'b'), { slope: 1, intercept: -1024 });
+  for (const bad of ['', 'a,b\n1,2', head, `${head}\na;1;`, `${head}\na;1;x`]) assert.throws(() => scalingIn(bad, 'a'), { code: 'SIDECAR' }, bad);
 });
