@@ -8,8 +8,8 @@ import { seal } from './offline.js';
 /** @typedef {string | (() => string)} State a message key, or a line made again when the language changes */
 /** @typedef {{ signal: AbortSignal, onProgress: (progress: import('../pkg/index.js').Progress) => void }} Call */
 /**
- * A volume of this sitting. Only the current one is open; the others can be read again.
- * @typedef {{ id: string, source: import('../pkg/index.js').VolumeSource, name: string, reading: import('../pkg/index.js').ReadOptions,
+ * A volume of this sitting. Only the current one is open; the others can be read again, but for a saved latent (`kept`), which has no source.
+ * @typedef {{ id: string, source?: import('../pkg/index.js').VolumeSource, name: string, kept?: import('../pkg/index.js').ImageLatent, reading: import('../pkg/index.js').ReadOptions,
  *   accepted: Set<string>, dims?: readonly number[], latent?: { key: string, image: import('../pkg/index.js').ImageLatent } }} Entry
  */
 
@@ -53,7 +53,7 @@ export const doubtAbout = (model) => ['untrained', 'synthetic'].find((doubt) => 
 
 // ---- who is told
 
-/** @typedef {'controls' | 'volume' | 'candidates' | 'result' | 'entries' | 'model'} Topic */
+/** @typedef {'controls' | 'volume' | 'candidates' | 'result' | 'entries' | 'model' | 'compared'} Topic */
 
 /** @type {Map<Topic, Set<() => void>>} */
 const renders = new Map();
@@ -128,7 +128,25 @@ export function showError(error) {
   renderError();
 }
 
+// An estimate from less is a guess (A-1).
+const LEAST_SHARE = 0.05;
 let lastShown = 0;
+/** Of the phase that is in progress: when it began, and how much of it is done. */
+let phase = { name: '', from: 0, share: 0 };
+
+/** Seconds that the phase has taken, and what is left. Beside the live region: read out each second it would drown the rest. */
+function renderTime() {
+  if (!state.running) {
+    $('progress-time').textContent = '';
+    return;
+  }
+  const seconds = (performance.now() - phase.from) / 1000;
+  const whole = (value) => number(Math.round(value));
+  const { share } = phase;
+  $('progress-time').textContent = share >= LEAST_SHARE && share < 1 ? text('time_left', { s: whole(seconds), left: whole((seconds / share) * (1 - share)) })
+    : text('time', { s: whole(seconds) });
+}
+setInterval(() => { if (state.running) renderTime(); }, 1000);
 
 /** @param {any} progress */
 function onProgress(progress) {
@@ -138,8 +156,10 @@ function onProgress(progress) {
   const shown = $('progress-bar');
   if (total) shown.value = done / total;
   else shown.removeAttribute('value');
+  const fresh = progress.phase !== phase.name;
+  phase = { name: progress.phase, from: fresh ? now : phase.from, share: total ? done / total : 0 };
   // A screen reader should not be flooded.
-  if (now - lastShown < 250 && done !== total) return;
+  if (now - lastShown < 250 && done !== total && !fresh) return;
   lastShown = now;
   state.status = () => {
     const mb = (bytes) => number(bytes / 1e6, { maximumFractionDigits: 1 });
@@ -149,19 +169,21 @@ function onProgress(progress) {
     return line.join(': ');
   };
   renderStatus();
+  renderTime();
 }
 
 /**
  * One piece of work at a time, with progress, cancel and errors.
- * @param {string} phase shown until the first progress
+ * @param {string} first phase, shown until there is progress
  * @param {(call: Call) => Promise<State | void>} work returns the last line
  */
-export async function run(phase, work) {
+export async function run(first, work) {
   if (state.running) return;
   const controller = new AbortController();
   state.running = controller;
   state.error = undefined;
-  state.status = phase;
+  state.status = first;
+  phase = { name: '', from: performance.now(), share: 0 };
   $('progress-bar').removeAttribute('value');
   renderError();
   changed('controls');
@@ -176,6 +198,7 @@ export async function run(phase, work) {
   }
   state.running = undefined;
   renderStatus();
+  renderTime();
   changed('controls');
 }
 
@@ -191,7 +214,7 @@ export async function ownFile(path, signal) {
 
 /** Latents of another model or device are not compared. */
 export function forgetLatents() {
-  for (const entry of state.entries) entry.latent = undefined;
+  for (const entry of state.entries) entry.latent = entry.kept && { key: '', image: entry.kept };
   state.result = undefined;
 }
 

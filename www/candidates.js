@@ -1,8 +1,11 @@
 // The list of candidate reports: equal texts are merged, ids are unique.
 
+/** @typedef {'full' | 'findings' | 'impression'} View the sections that are compared */
 /**
- * @typedef {{ id: string, text: string, label?: string, tokens?: number, truncated?: boolean, cjk?: boolean,
- *   hints?: import('../pkg/index.js').Hint[] }} Candidate
+ * `text` is the whole report; a candidate of a saved set has a latent instead.
+ * @typedef {{ id: string, text: string, findings?: string, impression?: string, label?: string, tokens?: number, truncated?: boolean,
+ *   cjk?: boolean, reviewed?: boolean, hints?: import('../pkg/index.js').Hint[], latent?: Latent }} Candidate
+ * @typedef {{ vector: Float32Array, embeddingSpace: string, view: import('../pkg/index.js').ReportView, textSha256: string }} Latent
  */
 
 export const MAX_CANDIDATES = 5000;
@@ -15,20 +18,60 @@ export function mostlyCjk(value) {
   return cjk.length > 0.2 * letters.length;
 }
 
+// What CT-RATE holds in place of an empty section.
+const NOT_GIVEN = 'Not given.';
+
+/** @param {string | undefined} section */
+const given = (section = '') => (section.trim() === NOT_GIVEN ? '' : section);
+
 export class Candidates {
   /** @type {Candidate[]} */
   rows = [];
+  /** @type {View} */
+  view = 'full';
   merged = 0;
   leftOut = 0;
   #numbered = 0;
 
-  /** @param {readonly { id?: string, text: string, label?: string }[]} reports */
+  /** True where a report has sections to choose from. */
+  get hasSections() {
+    return this.rows.some(({ findings, impression }) => given(findings) || given(impression));
+  }
+
+  /** What is compared of a report; empty where it has no such section. @param {Candidate} row */
+  textOf(row) {
+    return this.view === 'full' ? row.text : given(row[this.view]);
+  }
+
+  /** Those with something to compare. */
+  get usable() {
+    return this.rows.filter((row) => (row.latent ? row.latent.view === this.view : this.textOf(row).trim() !== ''));
+  }
+
+  /** @param {readonly import('../pkg/index.js').Report[]} reports */
   add(reports) {
-    const texts = new Set(this.rows.map((row) => row.text));
+    const fresh = ({ text, findings, impression, label }) =>
+      ({ text, ...(findings ? { findings } : {}), ...(impression ? { impression } : {}), ...(label ? { label } : {}) });
+    this.#take(reports.filter(({ text }) => text.trim() !== ''), ({ text }) => text, fresh);
+  }
+
+  /** Latents without their texts. @param {import('../pkg/index.js').ReportSet} set */
+  addSaved({ rows, vectors, size, embeddingSpace, view }) {
+    const length = vectors.length / size;
+    const latents = rows.map(({ id, tokens, truncated, textSha256 }, i) =>
+      ({ id, tokens, truncated, latent: { vector: vectors.slice(i * length, (i + 1) * length), embeddingSpace, view, textSha256 } }));
+    this.#take(latents, ({ latent }) => latent.textSha256, ({ tokens, truncated, latent }) => ({ text: '', tokens, truncated, latent }));
+  }
+
+  /**
+   * @template {{ id?: string }} T
+   * @param {readonly T[]} given @param {(row: any) => string} key equal for what is merged @param {(one: T) => Omit<Candidate, 'id'>} fresh
+   */
+  #take(given, key, fresh) {
+    const known = new Set(this.rows.map((row) => (row.latent ? row.latent.textSha256 : row.text)));
     const ids = new Set(this.rows.map((row) => row.id));
-    for (const report of reports) {
-      if (report.text.trim() === '') continue;
-      if (texts.has(report.text)) {
+    for (const one of given) {
+      if (known.has(key(one))) {
         this.merged += 1;
         continue;
       }
@@ -36,14 +79,14 @@ export class Candidates {
         this.leftOut += 1;
         continue;
       }
-      let id = report.id;
+      let { id } = one;
       while (!id || ids.has(id)) {
         this.#numbered += 1;
         id = String(this.#numbered);
       }
-      texts.add(report.text);
+      known.add(key(one));
       ids.add(id);
-      this.rows.push({ id, text: report.text, ...(report.label ? { label: report.label } : {}) });
+      this.rows.push({ id, ...fresh(one) });
     }
   }
 
@@ -55,12 +98,15 @@ export class Candidates {
   edit(id, change) {
     const others = this.rows.filter((row) => row.id !== id);
     if (change.text.trim() === '') return 'edit_empty';
-    if (others.some((row) => row.text === change.text)) return 'edit_equal';
+    if (this.view === 'full' && others.some((row) => row.text === change.text)) return 'edit_equal';
     if (change.id.trim() === '' || others.some((row) => row.id === change.id)) return 'edit_id_taken';
     this.rows = this.rows.map((row) => {
       if (row.id !== id) return row;
       // Counts and hints belong to the text.
-      return row.text === change.text ? { ...row, id: change.id } : { ...change, label: row.label };
+      if (this.textOf(row) === change.text) return { ...row, id: change.id };
+      if (this.view === 'full') return { ...change, label: row.label };
+      const sections = { findings: given(row.findings), impression: given(row.impression), [this.view]: change.text };
+      return { id: change.id, ...sections, text: sections.findings + sections.impression, label: row.label };
     });
     return undefined;
   }
@@ -72,6 +118,7 @@ export class Candidates {
 
   clear() {
     this.rows = [];
+    this.view = 'full';
     this.merged = 0;
     this.leftOut = 0;
     this.#numbered = 0;

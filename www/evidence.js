@@ -1,35 +1,55 @@
-// The evidence map: which cubes carry a score, over the planes, the highest of them to jump to, and the map as a file.
+// The evidence map: which cubes carry a score, over the planes, the highest of them to jump to and to hide, and the map as a file.
 
 import { changed, encodedVolume, missingVolume, on, onClear, purpose, run, state } from './app.js';
 import { $, button, download, element, headings } from './dom.js';
+import { vectorOf } from './encode.js';
 import { findingText, number, text } from './i18n.js';
+import { lay } from './legend.js';
+import { comparedPair } from './results.js';
 import { viewer } from './volume.js';
 
+/** @typedef {import('../pkg/index.js').ScoreTarget} ScoreTarget @typedef {import('../pkg/index.js').ImageLatent} ImageLatent */
+
 const TOP = 10;
+const MOST_ERROR = 1e-4; // in cosine; above it the package gives no map (R-21)
 // Reports that can be chosen; more make a list that nobody reads.
 const REPORTS = 20;
 
-/** `image`: the latent that was explained. @type {{ image: import('../pkg/index.js').ImageLatent, map: import('../pkg/index.js').HeatMap, box: import('../pkg/index.js').VoxelBox } | undefined} */
+/**
+ * `image`: the latent that was explained; `of`: for the record; `hidden`: by cube, the fall of the score when it was filled with air.
+ * @type {{ image: ImageLatent, of: Record<string, string>, target: ScoreTarget, map: import('../pkg/index.js').HeatMap, box: import('../pkg/index.js').VoxelBox,
+ *   hidden: Map<number, number>, milliseconds: number } | undefined}
+ */
 let shown;
 
-/** What can be explained now: value and text of an option, and the target. @returns {[string, string, object][]} */
+/**
+ * What can be explained now: value and text of an option, the target, and what a record says of it.
+ * @typedef {[key: string, name: string, target: () => ScoreTarget, of: Record<string, string>]} Choice
+ * @returns {Choice[]}
+ */
 function targets() {
-  const { ranking, rows } = state.result ?? {};
-  const best = ranking?.rows.slice(0, REPORTS) ?? [];
-  const [first, second] = best;
+  const { ranking, set } = state.result ?? {};
+  const rows = ranking?.rows ?? [];
+  const of = ({ index }) => vectorOf(set, index);
+  /** @returns {Choice} */
+  const against = (key, [better, other]) => [key, text('evidence_against', { better: better.id, other: other.id }),
+    () => ({ text: of(better), against: of(other) }), { report: better.id, against: other.id }];
+  const pair = comparedPair();
   return [
-    ...(second ? [['against', text('evidence_against', { better: first.id, other: second.id }), { text: rows[first.index].text, against: rows[second.index].text }]] : []),
-    ...best.map(({ id, index }) => [`report ${index}`, text('evidence_report', { id }), { text: rows[index].text }]),
-    ...(state.manifest?.recipes?.zeroShot?.labels ?? []).map((label) => [`label ${label}`, findingText(label), { label }]),
+    ...(pair.length === 2 && pair.some((row, i) => row !== rows[i]) ? [against('compared', pair)] : []),
+    ...(rows.length > 1 ? [against('against', rows)] : []),
+    ...rows.slice(0, REPORTS).map((row) => /** @type {Choice} */ ([`report ${row.index}`, text('evidence_report', { id: row.id }), () => ({ text: of(row) }), { report: row.id }])),
+    ...(state.manifest?.recipes?.zeroShot?.labels ?? []).map((label) => [`label ${label}`, findingText(label), () => ({ label }), { label }]),
   ];
 }
 
 const explain = () => run('phase_model', async (call) => {
-  const [, , target] = targets().find(([value]) => value === $('evidence-of').value) ?? [];
+  const [, , makeTarget, of] = /** @type {Choice} */ (targets().find(([value]) => value === $('evidence-of').value));
+  const target = makeTarget();
   const { session, image } = await encodedVolume(call);
   const volume = /** @type {import('../pkg/index.js').Volume} */ (state.volume);
   const map = await session.explain(image, { ...call, ...target, variant: $('evidence-variant').value, top: TOP, volume });
-  shown = { image, map, box: await volume.modelBox() };
+  shown = { image, of, target, map, box: await volume.modelBox(), hidden: new Map(), milliseconds: encodeMs(image) };
   changed('result');
   return 'evidence_done';
 });
@@ -45,52 +65,109 @@ function overlay({ values, grid: [depth, height, width] }) {
 
 const value = (x) => number(x, { minimumFractionDigits: 4, maximumFractionDigits: 4, signDisplay: 'exceptZero' });
 
+/** What of the map a record can hold: no text of a report. @param {ImageLatent} image */
+export function explanationOf(image) {
+  if (!shown || shown.image !== image) return undefined;
+  const { of, map: { variant, unit, score, sum, selfCheck }, hidden } = shown;
+  return {
+    of, variant, unit, score, sum, self_check: { name: 'sum of the shares', max_abs_err: selfCheck, pass: selfCheck <= MOST_ERROR },
+    occluded: [...hidden].map(([cube, fall]) => ({ cube, fall })),
+  };
+}
+
+// ---- hiding cubes
+
+/** What an encode took. @param {ImageLatent} image */
+const encodeMs = ({ timingsMs }) => timingsMs.total ?? Object.values(timingsMs).reduce((sum, ms) => sum + ms, 0);
+
+/** The cubes that would be hidden next: the highest inside the volume. */
+function cubesToHide() {
+  const wanted = $('occlude-count').validity.valid ? Number($('occlude-count').value) : 0;
+  return (shown?.map.top ?? []).filter(({ voxels }) => voxels).slice(0, wanted).map(({ index }) => index);
+}
+
+/** One encode per cube; what is done when it is cancelled stays (R-26). */
+const occlude = () => run('phase_occlude', async (call) => {
+  if (!shown || !state.entry || !state.volume) return undefined;
+  const { image, target, hidden } = shown;
+  const { session } = await encodedVolume(call);
+  const cubes = cubesToHide();
+  for (const [done, cube] of cubes.entries()) {
+    if (hidden.has(cube)) continue;
+    call.onProgress({ phase: 'occlude', done, total: cubes.length });
+    const started = performance.now();
+    const { rows: [{ fall }] } = await session.occlude(state.volume, [cube], { ...target, image, accept: [...state.entry.accepted], signal: call.signal });
+    hidden.set(cube, fall);
+    shown.milliseconds = performance.now() - started;
+    render();
+  }
+  return 'hide_cubes_done';
+});
+
+function renderCost() {
+  const n = cubesToHide().filter((cube) => !shown?.hidden.has(cube)).length;
+  $('occlude').disabled = state.running !== undefined || n === 0;
+  $('occlude-cost').textContent = shown && n > 0 ? text('hide_cubes_cost', { n, s: number((n * shown.milliseconds) / 1000, { maximumSignificantDigits: 2 }) }) : '';
+}
+
+// ---- what is shown
+
 /** @param {import('../pkg/index.js').Cube} cube */
-function row({ value: own, leftOut, canonical, voxels }) {
+function row({ index, value: own, leftOut, canonical, voxels }) {
   const middle = canonical?.map(([low, high], axis) => Math.min(Math.max(Math.round((low + high) / 2), 0), state.volume.dims[axis] - 1));
   const place = middle && voxels ? viewer.place(middle) : undefined;
+  const fall = shown?.hidden.get(index);
   return element('tr', {}, element('td', { className: 'number' }, value(own)), element('td', { className: 'number' }, value(leftOut)),
+    element('td', { className: 'number', 'data-hidden': index }, fall === undefined ? '' : value(fall)),
     element('td', {}, place ? button(place.mm || `${middle}`, () => viewer.moveTo(middle), { 'aria-label': text('evidence_go', { place: place.mm || `${middle}` }) }) : text('evidence_outside')));
 }
 
 function render() {
   if (shown && shown.image !== state.entry?.latent?.image) shown = undefined;
   $('evidence-result').hidden = !shown;
-  viewer.showMap(shown && { ...overlay(shown.map), ...shown.box, opacity: 0.5, threshold: 0.3 });
-  if (!shown) return;
-  const { map } = shown;
+  if (!shown) {
+    lay(undefined);
+    return;
+  }
+  const { map, box } = shown;
   const unit = text(`evidence_${map.unit}`);
+  lay({ ...overlay(map), ...box, unit, exact: map.variant === 'share' });
   $('evidence-sum').textContent = text('evidence_sum', { sum: value(map.sum), score: value(map.score), unit, check: number(map.selfCheck, { maximumSignificantDigits: 2 }) });
-  $('evidence-head').replaceChildren(...headings([['evidence_value', 'number'], ['evidence_left_out', 'number'], ['evidence_place', '']]));
+  $('evidence-head').replaceChildren(...headings([['evidence_value', 'number'], ['evidence_left_out', 'number'], ['hide_cubes_fall', 'number'], ['evidence_place', '']]));
   $('evidence-rows').replaceChildren(...map.top.map(row));
+  renderCost();
 }
 on('result', render);
 
-/** The choice is kept while it can be. */
+/** What a person chose; otherwise the first is offered. */
+let chosen = '';
+
 function renderTargets() {
-  const { value: chosen } = $('evidence-of');
   const all = targets();
   $('evidence-of').replaceChildren(...all.map(([key, name]) => element('option', { value: key }, name)));
   if (all.some(([key]) => key === chosen)) $('evidence-of').value = chosen;
 }
-on('result', renderTargets);
-on('model', renderTargets);
+for (const topic of /** @type {const} */ (['result', 'model', 'compared'])) on(topic, renderTargets);
 
 on('controls', () => {
   const why = ['images', 'reports'].includes(purpose()) ? 'zero_shot_unfit' : missingVolume();
   $('evidence-show').disabled = state.running !== undefined || why !== undefined || $('evidence-of').options.length === 0;
   $('evidence-hint').textContent = why ? text(why) : '';
+  renderCost();
 });
 
-function hide() {
+onClear(() => {
   shown = undefined;
+  chosen = '';
   render();
-}
-onClear(hide);
+});
 
 $('evidence-show').addEventListener('click', explain);
-$('evidence-hide').addEventListener('click', hide);
+$('evidence-of').addEventListener('change', () => { chosen = $('evidence-of').value; });
+$('occlude-count').addEventListener('input', renderCost);
+$('occlude').addEventListener('click', occlude);
 $('evidence-save').addEventListener('click', () => run('phase_model', async () => {
   if (!shown || !state.volume) return;
-  download(await state.volume.exportMap(shown.map), 'ctmatch-evidence.nii.gz');
+  const grid = $('evidence-grid').value;
+  download(await state.volume.exportMap(shown.map, { grid }), grid === 'token' ? 'ctmatch-evidence-cubes.nii.gz' : 'ctmatch-evidence.nii.gz');
 }));

@@ -1,13 +1,22 @@
 // What is saved: the reproducibility record (VIEWER_AND_RANKING_UI.md 9), and a table and a page that hold it.
 
 import { doubtAbout, state } from './app.js';
+import { explanationOf } from './evidence.js';
 import { $, bar, download, element, headings } from './dom.js';
 import { MESSAGES, currentLanguage, findingText, languageTag, number, text } from './i18n.js';
+import { bodyOf } from './reports.js';
 import { cosineText, percent } from './results.js';
 import { viewer } from './volume.js';
 import { zeroShotOf } from './zeroshot.js';
 
 /** @typedef {import('../pkg/index.js').Ranking} Ranking */
+
+/** Which stored axis runs along the patient's left, posterior and superior, from 1; negative when it runs the other way. @param {string} orientation as LPS */
+export const permutation = (orientation) => ['LR', 'PA', 'SI'].map(([along, back]) =>
+  (orientation.includes(along) ? orientation.indexOf(along) + 1 : -(orientation.indexOf(back) + 1)));
+
+/** The release of a built site: the start of the SHA-256 over its files. */
+const BUILD = document.querySelector('meta[name="release"]')?.getAttribute('content');
 
 /** The notice as one paragraph. @param {string | undefined} license @param {'en' | 'zh'} [language] */
 export function noticeText(license, language) {
@@ -21,42 +30,46 @@ export function noticeText(license, language) {
  * The record of VIEWER_AND_RANKING_UI.md 9: no file name, no header text, no report text; of identifiers the rules' counts.
  * @param {{ ranking: Ranking, volume: import('../pkg/index.js').Volume, set: import('../pkg/index.js').ReportSet,
  *   info: import('../pkg/index.js').SessionInfo, accepted: readonly string[], timingsMs: Readonly<Record<string, number>>,
- *   image: import('../pkg/index.js').ImageLatent }} run
+ *   image: import('../pkg/index.js').ImageLatent, device: any, createdUtc: string }} run
  */
-export function record({ ranking, volume, set, info, accepted, timingsMs, image }) {
+export function record({ ranking, volume, set, info, accepted, timingsMs, image, device, createdUtc }) {
   const { provenance: p } = ranking;
   const zeroShot = zeroShotOf(image);
+  const explanation = explanationOf(image);
   const license = info.model?.license;
   const doubt = doubtAbout(info.model);
   /** @type {any} */
   const { reading } = p.preprocess;
   return {
     schema: 'ctmatch-result-1',
+    ...($('export-time').checked ? { created_utc: createdUtc } : {}),
     notice: { en: noticeText(license, 'en'), zh: noticeText(license, 'zh') },
     ...(doubt ? { warning: { en: MESSAGES[doubt][0], zh: MESSAGES[doubt][1] } } : {}),
-    app: { version: p.package },
+    app: { version: p.package, ...(BUILD ? { build_sha256_start: BUILD } : {}) },
     model: {
       id: p.model, revision: p.revision, weights_sha256: p.weightsSha256, variant: p.variant,
       tokenizer_sha256: p.tokenizerSha256, embedding_space: p.embeddingSpace, licence: license, untrained: info.model?.untrained ?? false,
       synthetic: info.model?.synthetic ?? false,
     },
     input: {
-      voxel_sha256: p.voxelSha256, dims: volume.dims, spacing_mm: volume.spacingMm, orientation_in: volume.orientation,
+      voxel_sha256: p.voxelSha256, dims: volume.dims, spacing_mm: volume.spacingMm, orientation_in: volume.orientation, permutation: permutation(volume.orientation),
       orientation_known: volume.orientationKnown, datatype: volume.datatype,
       hu_override: reading?.scaling ?? null, possible_identifiers: reading?.identifiers ?? {},
       findings: volume.findings.map(({ code }) => ({ code, accepted: accepted.includes(code) })),
     },
-    preprocess: p.preprocess,
+    preprocess: { ...p.preprocess, text_source: set.view },
     runtime: {
-      backend: p.backend, adapter_info: p.adapter, software: info.software ?? false, browser: navigator.userAgent,
-      timings_ms: timingsMs, degraded: p.degraded, self_test: p.selfTest,
+      backend: p.backend, adapter_info: p.adapter, limits: device.limits, shader_f16: device.features.f16, software: info.software ?? false,
+      browser: navigator.userAgent, os: /** @type {any} */ (navigator).userAgentData?.platform ?? navigator.platform,
+      timings_ms: timingsMs, degraded: p.degraded, self_check: { name: 'known answers', pass: p.selfTest === 'passed', ...info.selfTest },
     },
     // Questions are a person's words: they stay on the page.
     ...(zeroShot ? { prompts: zeroShot.prompts, zero_shot: zeroShot.rows.map(({ finding, logit, score }) => ({ finding, logit, score })) } : {}),
+    ...(explanation ? { explanation } : {}),
     tie_tolerance: ranking.tieTolerance,
     candidates: ranking.rows.map((row) => ({
       id: row.id, text_sha256: set.rows[row.index].textSha256, n_tokens: set.rows[row.index].tokens,
-      truncated: set.rows[row.index].truncated, cosine: row.cosine, rank: row.rank, tie_group: row.tieGroup, share: row.share,
+      truncated: set.rows[row.index].truncated, cosine: row.cosine, rank: row.rank, tie_group: row.tieGroup, margin: row.marginToNext, share: row.share,
     })),
   };
 }
@@ -71,7 +84,7 @@ export function csv(run) {
   const saved = record(run);
   const names = ['rank', 'id', 'cosine', 'share', 'n_tokens', 'truncated', 'text_sha256', ...(withTexts() ? ['text'] : [])];
   const lines = saved.candidates.map((row, i) => {
-    const report = withTexts() ? { text: run.rows[run.ranking.rows[i].index].text } : {};
+    const report = withTexts() ? { text: bodyOf(run.rows[run.ranking.rows[i].index]) } : {};
     return names.map((name) => cell({ ...row, ...report }[name])).join(',');
   });
   const head = [saved.notice.en, saved.notice.zh, ...(saved.warning ? [saved.warning.en] : []), JSON.stringify(saved)];
@@ -144,7 +157,7 @@ table { border-collapse: collapse; margin: .7rem 0; } th, td { text-align: left;
 /** One file without script; texts only when asked for. @param {any} run */
 export function html(run) {
   const saved = record(run);
-  const { ranking, rows, image } = run;
+  const { ranking, rows, set, image } = run;
   const [high, low] = [ranking.rows[0].cosine, ranking.rows.at(-1).cosine];
   const made = document.implementation.createHTMLDocument(text('title'));
   made.documentElement.lang = languageTag();
@@ -162,13 +175,14 @@ export function html(run) {
       ['orientation', input.orientation_in], ['datatype', input.datatype], ['voxel_digest', input.voxel_sha256],
       ['findings', input.findings.map(({ code, accepted }) => (accepted ? `${code} (${text('accepted')})` : code)).join(', ') || text('findings_none')],
       ['model_id', `${model.id} ${model.revision} ${model.variant}`], ['model_license', model.licence], ['settings', `${runtime.backend} · ${runtime.adapter_info}`],
+      ['view', text(`view_${set.view}`)], ...(saved.created_utc ? [['created', saved.created_utc]] : []),
     ].map(fact)),
     element('p', {}, ...viewer.views.flatMap((view) => picture(view) ?? [])),
     element('h2', {}, text('result')),
     element('table', {}, element('thead', {}, element('tr', {}, ...headings([['col_rank', 'number'], ['col_report', ''], ['col_cosine', 'number'],
       ['col_margin', 'number'], ['col_bar', ''], ['col_share', 'number', { n: ranking.rows.length }]]))),
     element('tbody', {}, ...ranking.rows.map((row, i) => element('tr', {}, element('td', { className: 'number' }, String(row.rank)),
-      element('td', {}, element('strong', {}, row.id), ...(withTexts() ? [element('div', {}, rows[row.index].text)] : []),
+      element('td', {}, element('strong', {}, row.id), ...(withTexts() ? [element('div', {}, bodyOf(rows[row.index]))] : []),
         ...(saved.candidates[i].truncated ? [element('div', {}, text('truncated', { n: saved.candidates[i].n_tokens }))] : [])),
       element('td', { className: 'number' }, cosineText(row.cosine)),
       element('td', { className: 'number' }, i + 1 < ranking.rows.length ? cosineText(row.marginToNext) : ''),

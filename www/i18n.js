@@ -33,7 +33,9 @@ export const MESSAGES = {
   evidence_tangent: ['steering', '导向'],
   evidence_leave_one_out: ['each cube left out', '逐块剔除'],
   evidence_show: ['Show the map', '显示'],
-  evidence_hide: ['Hide the map', '隐藏'],
+  evidence_grid: ['Grid', '网格'],
+  evidence_native: ['voxels of the volume', '影像体素'],
+  evidence_token: ['one voxel per cube', '每个立方体一个体素'],
   evidence_save: ['Save the map as NIfTI', '保存为 NIfTI'],
   evidence_done: ['The map is on the planes: orange raises the score, blue lowers it.', '证据图已叠加：橙色提高分数，蓝色降低分数。'],
   evidence_sum: ['Sum of the map {sum}, score {score} ({unit}). Shares add up to the score within {check}.', '图中总和 {sum}，分数 {score}（{unit}）。份额之和与分数相差不超过 {check}。'],
@@ -44,6 +46,32 @@ export const MESSAGES = {
   evidence_place: ['Place', '位置'],
   evidence_go: ['Go to {place}', '转到 {place}'],
   evidence_outside: ['outside the volume', '影像之外'],
+  map_of: ['evidence map, {plane}', '证据图，{plane}'],
+  profile: ['Evidence by slab, from the lowest to the highest', '各层块的贡献，自下而上'],
+  map_on: ['Evidence map', '证据图'],
+  map_opacity: ['opacity', '不透明度'],
+  map_threshold: ['threshold', '显示阈值'],
+  map_outlines: ['outlines of the cells', '单元边框'],
+  map_relative: ['relative to the mean cell (the sum is then 0)', '相对单元均值（总和为 0）'],
+  map_share: [
+    "Exact share of the similarity score per {mm} mm cell. A cell's token also carries information from its surroundings; this is not a location of disease.",
+    '每个 {mm} mm 单元对相似度分数的精确贡献；单元特征包含周围信息，不代表病灶位置。',
+  ],
+  map_other: [
+    "What each {mm} mm cell adds to the similarity score or takes from it. A cell's token also carries information from its surroundings; this is not a location of disease.",
+    '每个 {mm} mm 单元使相似度分数升高或降低的程度；单元特征包含周围信息，不代表病灶位置。',
+  ],
+  hide_cubes: ['Check by hiding', '遮盖检验'],
+  hide_cubes_note: [
+    'Where the similarity changes when this region is hidden (exploratory). Each of the highest cubes is filled with air and the volume is encoded again.',
+    '遮盖该区域后相似度的变化（探索性）。依次以空气填充贡献最高的立方体，并重新编码影像。',
+  ],
+  hide_cubes_count: ['Cubes', '立方体数'],
+  hide_cubes_run: ['Hide them in turn', '依次遮盖'],
+  hide_cubes_cost: ['{n} encodes, about {s} s', '编码 {n} 次，约 {s} 秒'],
+  hide_cubes_fall: ['hidden: fall', '遮盖后下降'],
+  hide_cubes_done: ['The cubes were hidden; the falls are in the table.', '遮盖检验完成，下降值见表。'],
+  phase_occlude: ['Encoding without a cube', '遮盖后重新编码'],
   language: ['Language', '语言'],
   local_only: ['Files stay on this machine: the page sends nothing.', '文件不离开本机，页面不发送任何数据。'],
 
@@ -54,12 +82,18 @@ export const MESSAGES = {
   sample_note: ['Three synthetic chests and four invented reports. No patient data.', '三份合成胸部影像与四份虚构报告，不含患者数据。'],
   sample: ['Sample', '示例'],
   volume_n: ['Volume', '影像'],
+  file: ['File', '文件'],
   dims: ['Size', '尺寸'],
   spacing: ['Spacing', '间距'],
   orientation: ['Orientation', '方向'],
   datatype: ['Data type', '数据类型'],
   hu_range: ['HU range', 'HU 范围'],
   findings: ['File check', '文件检查'],
+  histogram: ['Distribution of the values as read', '读取数值的分布'],
+  histogram_mark: ['{name} {hu} HU', '{name} {hu} HU'],
+  histogram_values: ['Lowest {lowest}, middle {middle}, highest {highest}. The lines are where air and water lie in a CT in HU.', '最小 {lowest}，中位 {middle}，最大 {highest}。竖线为以 HU 表示的 CT 中空气与水的位置。'],
+  air: ['air', '空气'],
+  water: ['water', '水'],
   findings_none: ['nothing unusual', '无异常'],
   accept: ['accept', '接受'],
   accept_W_NOXFORM: [
@@ -69,6 +103,11 @@ export const MESSAGES = {
   subtract_1024: ['Subtract 1024', '减去 1024'],
   slope: ['Slope', '斜率'],
   intercept: ['Intercept', '截距'],
+  load_sidecar: ['Load the metadata CSV', '载入元数据 CSV'],
+  SIDECAR: [
+    'This metadata table cannot be used: it needs the columns of CT-RATE and a row for this volume.',
+    '无法使用该元数据表：需包含 CT-RATE 的列以及该影像对应的行。',
+  ],
   apply_scaling: ['Apply', '应用'],
   other_form: ['Use the other orientation', '采用另一套方向信息'],
   assume_lps: ['Assume left, posterior, superior', '假定为左、后、上'],
@@ -159,6 +198,14 @@ export const MESSAGES = {
   tool_cross: ['moves the cross-hair', '移动十字线'],
   tool_window: ['changes the window', '调整窗宽窗位'],
   tool_pan: ['moves the image', '移动图像'],
+  tool_ruler: ['measures (two clicks, or a drag)', '测量（点击两次或拖动）'],
+  ruler: ['Ruler', '标尺'],
+  ruler_second: ['Now the other end.', '请标出另一端。'],
+  ruler_length: ['{mm} mm, not for measurement', '{mm} mm，不用于临床测量'],
+  ruler_remove: ['Remove the ruler', '移除标尺'],
+  slab: ['MIP slab', 'MIP 层厚'],
+  slab_off: ['off', '关'],
+  slab_of: ['MIP of {n} slices', '{n} 层 MIP'],
   zoom_in: ['Zoom in', '放大'],
   zoom_out: ['Zoom out', '缩小'],
   fit: ['Fit', '适应'],
@@ -178,6 +225,14 @@ export const MESSAGES = {
   help_pan: ['move the zoomed image', '移动放大的图像'],
   help_zoom: ['zoom in, zoom out, fit', '放大、缩小、适应'],
   help_windows: ['lung, mediastinum, bone, model, auto window', '肺窗、纵隔窗、骨窗、模型窗、自动'],
+  help_ruler: ['one end of the ruler at the cross-hair, then the other; remove it', '在十字线处标出标尺的一端，再标另一端；移除标尺'],
+  help_lists: ['In the lists of the reports and of the result:', '在候选报告与结果列表中：'],
+  help_rows: ['next and previous report', '下一份与上一份报告'],
+  help_open: ['edit the report; in the result, show its whole text', '编辑报告；在结果中显示全文'],
+  help_reviewed: ['mark as reviewed, or not', '标记或取消“已审阅”'],
+  help_filter: ['filter', '筛选'],
+  help_help: ['these keys (in a view); close', '显示本说明（视图中）；关闭'],
+  single_keys: ['Keys of a single character work', '启用单字符快捷键'],
   help_mouse: [
     'Wheel: slices. Ctrl and wheel: zoom. Right button: window. Middle button, or Shift: move the image. The sliders and number fields do the same.',
     '滚轮：切换层面；Ctrl+滚轮：缩放；右键拖动：窗宽窗位；中键或 Shift 拖动：移动图像。滑块与数字输入框作用相同。',
@@ -186,7 +241,7 @@ export const MESSAGES = {
   reports: ['Candidate reports', '候选报告'],
   paste: ['Paste reports, separated by a blank line or a line ---', '粘贴报告，以空行或单独一行 --- 分隔'],
   add_pasted: ['Add', '添加'],
-  load_reports: ['Load a file (txt, csv, tsv, json, jsonl)', '载入文件（txt、csv、tsv、json、jsonl）'],
+  load_reports: ['Load a file (txt, csv, tsv, json, jsonl, saved latents)', '载入文件（txt、csv、tsv、json、jsonl、已保存的特征）'],
   clear_reports: ['Remove all', '全部移除'],
   filter: ['Show only reports with', '仅显示包含以下内容的报告'],
   report_pages: ['Pages of the candidates', '候选报告分页'],
@@ -194,6 +249,16 @@ export const MESSAGES = {
   page_before: ['Previous', '上一页'],
   page_after: ['Next', '下一页'],
   page_rows: ['{from} to {to} of {n}', '第 {from} 至 {to} 项，共 {n} 项'],
+  view: ['Text that is compared', '用于比较的文本'],
+  view_full: ['findings and impression', '影像所见与诊断意见'],
+  view_findings: ['findings only', '仅影像所见'],
+  view_impression: ['impression only', '仅诊断意见'],
+  view_left_out: ['{n} without this section, left out', '{n} 份无此部分，未参与'],
+  no_section: ['(no such section)', '（无此部分）'],
+  needs_section: ['No report has the chosen section.', '没有报告包含所选部分。'],
+  saved_text: ['(text not kept; SHA-256 starts with {sha256})', '（未保存文本；SHA-256 开头 {sha256}）'],
+  reviewed: ['Report {id} is reviewed', '报告 {id} 已审阅'],
+  reviewed_count: ['{n} of {total} reviewed', '已审阅 {n}/{total}'],
   edit: ['Edit report {id}', '编辑报告 {id}'],
   edit_heading: ['Edit the report', '编辑报告'],
   edit_id: ['Identifier', '标识'],
@@ -305,6 +370,8 @@ export const MESSAGES = {
   'phase_self-test': ['Preparing and checking the device', '准备并检查设备'],
   phase_encode: ['Encoding the volume', '编码影像'],
   phase_text: ['Encoding the reports', '编码报告'],
+  time: ['{s} s', '{s} 秒'],
+  time_left: ['{s} s, about {left} s left', '{s} 秒，约剩 {left} 秒'],
   amount_bytes: ['{done} of {total} MB', '{done}/{total} MB'],
   amount_steps: ['{done} of {total}', '{done}/{total}'],
 
@@ -413,6 +480,26 @@ export const MESSAGES = {
     '{n} 个影像未参与：请先显示并确认其文件检查。',
   ],
 
+  volume_kept: ['saved latent, no image', '已保存的特征，无影像'],
+  kept: ['Save latents, load saved ones', '保存与载入特征'],
+  kept_note: [
+    'Encoding takes long, comparing does not. The files hold latents, counts and hashes: no voxel, no text of a report.',
+    '编码耗时较长，比较则很快。文件仅含特征向量、计数与散列值，不含体素与报告文本。',
+  ],
+  kept_volume: ['Save the volume’s latent', '保存影像特征'],
+  kept_reports: ['Save the reports’ latents', '保存报告特征'],
+  kept_store: ['Save all as a store', '全部保存为特征库'],
+  kept_load: ['Load saved latents or a store', '载入已保存的特征或特征库'],
+  kept_saved: ['Latents saved.', '特征已保存。'],
+  store: ['Store', '特征库'],
+  store_facts: ['{volumes} volumes, {reports} reports, {precision}, model {model}', '{volumes} 个影像，{reports} 份报告，{precision}，模型 {model}'],
+  store_find: ['Closest to the shown volume', '与当前影像最相近的'],
+  store_reports: ['reports', '报告'],
+  store_volumes: ['volumes', '影像'],
+  store_search: ['Search', '检索'],
+  store_close: ['Close the store', '关闭特征库'],
+  store_done: ['The closest ones are listed.', '已列出最相近的结果。'],
+
   compare: ['Compare', '比较'],
   compare_id: ['Compare report {id}', '比较报告 {id}'],
   comparison: ['Two candidates side by side', '两份候选报告对照'],
@@ -423,6 +510,8 @@ export const MESSAGES = {
   export: ['Save as JSON', '保存为 JSON'],
   export_csv: ['Save as CSV', '保存为 CSV'],
   export_html: ['Save as a page', '保存为网页'],
+  export_time: ['with date and time', '包含日期与时间'],
+  created: ['Made (UTC)', '生成时间（UTC）'],
   export_texts: ['with the texts of the reports', '包含报告文本'],
   record: ['Reproducibility record', '可重复性记录'],
   window_of: ['Window width {width}, level {level} HU', '窗宽 {width}，窗位 {level} HU'],
@@ -536,6 +625,10 @@ export const MESSAGES = {
     'The model lacks the part that this needs: it was converted for another purpose.',
     '该模型缺少此操作所需的部分：它是为其他用途转换的。',
   ],
+  STORE: [
+    'These saved latents cannot be used here: they are of another model, or the file is damaged.',
+    '无法使用这些已保存的特征：由其他模型生成，或文件已损坏。',
+  ],
   NO_MODEL: ['No model is loaded.', '模型未加载。'],
   NEEDS_CONFIRMATION: ['Confirm first: {codes}.', '请先确认：{codes}。'],
   TEXT_INPUT: ['This text or file of texts cannot be used.', '无法使用该文本或文本文件。'],
@@ -586,8 +679,16 @@ export const currentLanguage = () => language;
 /** The tag for `lang` and `Intl`. */
 export const languageTag = () => (language === 'zh' ? 'zh-CN' : 'en');
 
+// Making a format takes longer than painting the numbers of a slice with it.
+/** @type {Map<string, Intl.NumberFormat>} */
+const formats = new Map();
+
 /** @param {number} value @param {Intl.NumberFormatOptions} [options] */
-export const number = (value, options) => new Intl.NumberFormat(languageTag(), options).format(value);
+export function number(value, options) {
+  const key = languageTag() + JSON.stringify(options);
+  if (!formats.has(key)) formats.set(key, new Intl.NumberFormat(languageTag(), options));
+  return /** @type {Intl.NumberFormat} */ (formats.get(key)).format(value);
+}
 
 /**
  * @param {string} key

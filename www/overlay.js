@@ -3,15 +3,16 @@
 /**
  * `values` [dims 2, dims 1, dims 0]: superior, posterior, left, each growing in that direction; `min` to `max` are the outer faces of
  * the cubes in voxels of the volume. Cells below `threshold` times the largest magnitude stay clear.
- * @typedef {{ values: Float32Array, dims: readonly number[], min: readonly number[], max: readonly number[], opacity: number, threshold: number }} CubeMap
+ * @typedef {{ values: Float32Array, dims: readonly number[], min: readonly number[], max: readonly number[], opacity: number, threshold: number,
+ *   outlines?: boolean }} CubeMap
  */
 
 // Orange above zero, blue below: ordered by lightness, told apart by people who do not tell red from green.
 export const ABOVE = [255, 170, 60];
 export const BELOW = [80, 160, 255];
 
-/** @param {CubeMap} map */
-const largest = ({ values }) => values.reduce((most, value) => Math.max(most, Math.abs(value)), Number.MIN_VALUE);
+/** @param {Pick<CubeMap, 'values'>} map */
+export const largest = ({ values }) => values.reduce((most, value) => Math.max(most, Math.abs(value)), Number.MIN_VALUE);
 
 /**
  * One pixel per cube, unsmoothed; the style sheet stretches it.

@@ -24,7 +24,9 @@ let chosen;
 let answered;
 
 const letter = (place) => String.fromCharCode(65 + place);
-const entryOf = (item) => state.entries.find(({ name, id }) => name === item.image || id === item.image);
+const entryOf = (item) => state.entries.find(({ name, id, source }) => source && (name === item.image || id === item.image));
+/** Candidates whose texts can be shown. */
+const readable = () => candidates.usable.filter(({ latent }) => !latent);
 const order = () => shuffled(items[at].options.length, Number($('quiz-seed').value) || 0, at);
 const optionText = ({ report }) => ['findings', 'impression', 'text'].map((part) => report[part] ?? '').filter(Boolean).join(' ');
 
@@ -43,7 +45,7 @@ function ofList() {
   const truth = $('quiz-answer').value;
   start([{
     id: '1', image: entry.id,
-    options: candidates.rows.map((row) => ({ report: { text: row.text }, isTrue: row.id === truth, kind: row.id === truth ? 'true' : 'list' })),
+    options: readable().map((row) => ({ report: { text: candidates.textOf(row) }, isTrue: row.id === truth, kind: row.id === truth ? 'true' : 'list' })),
   }]);
 }
 
@@ -116,7 +118,7 @@ function renderTotals() {
 
 function renderControls() {
   const busy = state.running !== undefined;
-  const count = candidates.rows.length;
+  const count = readable().length;
   $('quiz-list').disabled = busy || !state.entry || count < OPTIONS.least || count > OPTIONS.most || !$('quiz-answer').value;
   $('quiz-load').disabled = busy;
   const item = items[at];
@@ -140,16 +142,16 @@ function save() {
     cosines: Object.fromEntries(one.rows.map(({ index, cosine }) => [index, cosine])) }] : []));
   const { model, variant, backend } = state.session?.info ?? {};
   const record = {
-    schema: 'ctmatch-choice-1', notice: { en: noticeText(model?.license, 'en'), zh: noticeText(model?.license, 'zh') },
+    schema: 'ctmatch-choice-1', ...($('export-time').checked ? { created_utc: new Date().toISOString() } : {}), notice: { en: noticeText(model?.license, 'en'), zh: noticeText(model?.license, 'zh') },
     model: { id: model?.id, revision: model?.revision, embedding_space: model?.embeddingSpace, variant, backend, untrained: model?.untrained, synthetic: model?.synthetic },
-    seed: Number($('quiz-seed').value) || 0, totals: totals(done.flatMap((one) => (one ? [one.outcome] : []))), items: outcomes,
+    text_source: candidates.view, seed: Number($('quiz-seed').value) || 0, totals: totals(done.flatMap((one) => (one ? [one.outcome] : []))), items: outcomes,
   };
   download(new Blob([JSON.stringify(record, null, 2)], { type: 'application/json' }), 'ctmatch-choice.json');
 }
 
 on('candidates', () => {
   const before = $('quiz-answer').value;
-  const ids = candidates.rows.length > OPTIONS.most ? [] : candidates.rows.map(({ id }) => id);
+  const ids = readable().length > OPTIONS.most ? [] : readable().map(({ id }) => id);
   const known = state.entry && sampleAnswer(state.entry);
   $('quiz-answer').replaceChildren(element('option', { value: '' }, text('quiz_choose')),
     ...ids.map((id) => element('option', { value: id }, id)));

@@ -5,6 +5,8 @@ import { MAX_CANDIDATES, MAX_TOKENS, candidates, mostlyCjk } from './candidates.
 import { chooseColumns } from './columns.js';
 import { $, Pages, button, element } from './dom.js';
 import { ruleText, text } from './i18n.js';
+import { isKeptFile, loadKept } from './kept.js';
+import { walkable } from './rows.js';
 
 /** @typedef {import('./candidates.js').Candidate} Candidate */
 
@@ -15,7 +17,7 @@ const FORMATS = ['json', 'jsonl', 'csv', 'tsv', 'txt'];
 
 /** Rules are applied once to each new text. @param {import('../pkg/index.js').Session} session */
 async function findHints(session) {
-  const fresh = candidates.rows.filter((row) => !row.hints);
+  const fresh = candidates.rows.filter((row) => !row.hints && !row.latent);
   const hints = await session.textHints(fresh.map((row) => row.text));
   for (const [i, row] of fresh.entries()) row.hints = hints[i];
 }
@@ -37,11 +39,15 @@ export async function addReports(source, format, call) {
 const formatOf = (name) => /** @type {any} */ (FORMATS.find((ending) => name.toLowerCase().endsWith(`.${ending}`)));
 
 /** @param {File} file */
-export const isReportFile = (file) => formatOf(file.name) !== undefined;
+export const isReportFile = (file) => formatOf(file.name) !== undefined || isKeptFile(file);
 
 /** @param {readonly File[]} files */
 export const addFiles = (files) => files.length > 0 && run('phase_read', async (call) => {
   for (const file of files) {
+    if (isKeptFile(file)) {
+      await loadKept(file, call);
+      continue;
+    }
     const format = formatOf(file.name) ?? 'auto';
     const isTable = format === 'csv' || format === 'tsv';
     const source = isTable ? await chooseColumns(file) : file;
@@ -59,10 +65,39 @@ function hintsOf(hints) {
     element('summary', {}, text('hints', { n: hints.length })), element('ul', {}, ...list));
 }
 
+/** What stands for a candidate: what is compared of it, or that its text was not kept. @param {Candidate} row */
+export const bodyOf = (row) => (row.latent ? text('saved_text', { sha256: row.latent.textSha256.slice(0, 16) }) : candidates.textOf(row) || text('no_section'));
+
+/** A button that marks a candidate as reviewed, wherever it is shown. @param {Candidate} row */
+export const reviewButton = (row) => button('✓', () => review(row),
+  { 'data-review': row.id, 'aria-pressed': row.reviewed ?? false, 'aria-label': text('reviewed', { id: row.id }), title: text('reviewed', { id: row.id }) });
+
+/** @param {Candidate} row */
+function review(row) {
+  row.reviewed = !row.reviewed;
+  // Drawing the lists again would take the focus away.
+  for (const made of document.querySelectorAll('[data-review]')) {
+    if (/** @type {HTMLElement} */ (made).dataset.review === row.id) made.setAttribute('aria-pressed', String(row.reviewed));
+  }
+  renderReviewed();
+}
+
+/** @param {string} id */
+export const reviewById = (id) => {
+  const row = candidates.rows.find((other) => other.id === id);
+  if (row) review(row);
+};
+
+function renderReviewed() {
+  const done = candidates.rows.filter(({ reviewed }) => reviewed).length;
+  $('reviewed-notes').textContent = done > 0 ? text('reviewed_count', { n: done, total: candidates.rows.length }) : '';
+}
+
 /** @param {Candidate} row */
 function itemOf(row) {
-  const item = element('li', {}, element('strong', {}, row.id), element('div', { className: 'body' }, row.text), element('span', { className: 'tools' },
-    button('✎', () => openEditor(row), { 'aria-label': text('edit', { id: row.id }) }),
+  const item = element('li', { tabIndex: -1, 'data-id': row.id }, element('strong', {}, row.id), element('div', { className: 'body' }, bodyOf(row)), element('span', { className: 'tools' },
+    ...(row.latent ? [] : [button('✎', () => openEditor(row), { 'aria-label': text('edit', { id: row.id }), 'data-edit': '' })]),
+    reviewButton(row),
     button('×', () => {
       candidates.remove(row.id);
       listChanged();
@@ -85,7 +120,10 @@ function renderList() {
 }
 
 on('candidates', () => {
-  const { rows, merged, leftOut } = candidates;
+  const { rows, usable, merged, leftOut } = candidates;
+  $('report-view-label').hidden = !candidates.hasSections;
+  $('report-view').value = candidates.view;
+  renderReviewed();
   $('report-filter').parentElement.hidden = rows.length < 10;
   if (rows.length === 0) $('report-filter').value = '';
   renderList();
@@ -94,6 +132,7 @@ on('candidates', () => {
   const cut = rows.filter((row) => row.truncated).length;
   const lines = [];
   if (rows.length > 0) lines.push(rows.length === 1 ? text('report_count_one') : text('report_count', { n: rows.length }));
+  if (usable.length < rows.length) lines.push(text('view_left_out', { n: rows.length - usable.length }));
   if (merged > 0) lines.push(text('duplicates', { n: merged }));
   if (cut > 0) lines.push(text('truncated_count', { n: cut, limit: MAX_TOKENS }));
   if (leftOut > 0) lines.push(text('too_many', { limit: MAX_CANDIDATES, n: leftOut }));
@@ -116,7 +155,7 @@ function listChanged() {
 /** @param {Candidate} row */
 function openEditor(row) {
   $('edit-id').value = row.id;
-  $('edit-text').value = row.text;
+  $('edit-text').value = candidates.textOf(row);
   $('edit-problem').textContent = '';
   $('edit-form').onsubmit = (event) => {
     event.preventDefault();
@@ -142,6 +181,16 @@ onClear(() => {
 
 $('edit-cancel').addEventListener('click', () => $('edit').close());
 $('columns-cancel').addEventListener('click', () => $('columns').close());
+walkable($('reports'), {
+  rows: '#reports > li', filter: $('report-filter'), open: (row) => /** @type {HTMLElement | null} */ (row.querySelector('[data-edit]'))?.click(),
+  review: (row) => reviewById(row.dataset.id ?? ''),
+});
+$('report-view').addEventListener('change', () => {
+  candidates.view = $('report-view').value;
+  // How many tokens, and whether it was cut, are of the text that was encoded.
+  for (const row of candidates.rows) if (!row.latent) Object.assign(row, { tokens: undefined, truncated: undefined });
+  listChanged();
+});
 $('report-filter').addEventListener('input', () => {
   pages.first();
   renderList();

@@ -4,7 +4,10 @@ import { changed, cures, encodedVolume, missingVolume, on, onClear, purpose, run
 import { candidates } from './candidates.js';
 import { differences } from './differences.js';
 import { $, Pages, bar, button, element, headings } from './dom.js';
+import { encodeCandidates } from './encode.js';
 import { number, text } from './i18n.js';
+import { bodyOf, reviewButton, reviewById } from './reports.js';
+import { walkable } from './rows.js';
 
 /** @typedef {import('../pkg/index.js').Ranked} Ranked */
 
@@ -19,12 +22,14 @@ let compared = [];
 export const rank = () => run('phase_model', async (call) => {
   const started = performance.now();
   const { session, image, accepted } = await encodedVolume(call);
-  const rows = [...candidates.rows];
-  const set = await session.encodeReports(rows, call);
-  for (const [i, { tokens, truncated }] of set.rows.entries()) Object.assign(rows[i], { tokens, truncated });
+  const { rows, set } = await encodeCandidates(session, call);
   const ranking = await session.rank(image, set, { signal: call.signal });
   compared = [];
-  state.result = { ranking, rows, set, image, timingsMs: image.timingsMs, accepted, volume: state.volume, entry: state.entry, info: session.info };
+  const { device } = JSON.parse(await session.diagnostics());
+  state.result = {
+    ranking, rows, set, image, timingsMs: image.timingsMs, accepted, volume: state.volume, entry: state.entry, info: session.info, device,
+    createdUtc: new Date().toISOString(),
+  };
   const seconds = (performance.now() - started) / 1000;
   changed('candidates', 'result');
   $('result').scrollIntoView({ block: 'nearest' });
@@ -36,7 +41,8 @@ function missing() {
   if (purpose() !== 'match') return `only_${purpose()}`; // it needs both towers
   const volume = missingVolume();
   if (volume === 'needs_volume') return volume;
-  return candidates.rows.length === 0 ? 'needs_reports' : volume;
+  if (candidates.rows.length === 0) return 'needs_reports';
+  return candidates.usable.length === 0 ? 'needs_section' : volume;
 }
 
 on('controls', () => {
@@ -50,13 +56,23 @@ on('controls', () => {
 
 const pages = new Pages($('result-pages'), ROWS_OF_A_PAGE, renderRows);
 
+/** The rows with the words that are asked for. */
+function filtered() {
+  const { ranking, rows } = state.result;
+  const wanted = $('result-filter').value.trim().toLowerCase();
+  return ranking.rows.filter(({ id, index }) => !wanted || id.toLowerCase().includes(wanted) || bodyOf(rows[index]).toLowerCase().includes(wanted));
+}
+
+/** The two that are compared, the better one first. @returns {Ranked[]} */
+export const comparedPair = () => (compared.length === 2 ? state.result.ranking.rows.filter((row) => compared.includes(row.index)) : []);
+
 /** @param {number} index */
 function compare(index) {
   compared = compared.includes(index) ? compared.filter((other) => other !== index) : [...compared, index].slice(-2);
   for (const made of document.querySelectorAll('#result-rows [data-compare]')) {
     made.setAttribute('aria-pressed', String(compared.includes(Number(/** @type {HTMLElement} */ (made).dataset.compare))));
   }
-  renderComparison();
+  changed('compared');
 }
 
 function renderRows() {
@@ -66,15 +82,15 @@ function renderRows() {
   const inGroup = new Map();
   for (const { tieGroup } of ranking.rows) inGroup.set(tieGroup, (inGroup.get(tieGroup) ?? 0) + 1);
   const last = ranking.rows.at(-1);
-  $('result-rows').replaceChildren(...pages.of(ranking.rows).map((row) => {
+  $('result-rows').replaceChildren(...pages.of(filtered()).map((row) => {
     const place = element('td', { className: 'number' }, String(row.rank));
     if (inGroup.get(row.tieGroup) > 1) place.append(' ', element('span', { className: 'tie' }, text('tie')));
     const { truncated } = rows[row.index];
-    return element('tr', {}, place,
-      element('td', {}, element('strong', {}, row.id), ' ', button(text('compare'), () => compare(row.index), {
+    return element('tr', { tabIndex: -1, 'data-id': row.id }, place,
+      element('td', {}, element('strong', {}, row.id), ' ', reviewButton(rows[row.index]), ' ', button(text('compare'), () => compare(row.index), {
         'data-compare': row.index, 'aria-pressed': compared.includes(row.index), 'aria-label': text('compare_id', { id: row.id }),
       }), ...(truncated ? [' ', element('span', { className: 'tie' }, text('truncated_short'))] : []),
-        element('div', { className: 'excerpt' }, rows[row.index].text)),
+        element('div', { className: 'excerpt' }, bodyOf(rows[row.index]))),
       element('td', { className: 'number cosine' }, cosineText(row.cosine)),
       element('td', { className: 'number' }, row === last ? '' : cosineText(row.marginToNext)),
       element('td', {}, bar(high > low ? (row.cosine - low) / (high - low) : 1)),
@@ -84,12 +100,15 @@ function renderRows() {
 
 on('result', () => {
   $('result').hidden = !state.result;
-  if (!state.result) return;
+  if (!state.result) {
+    $('result-filter').value = '';
+    return;
+  }
+  $('result-filter').parentElement.hidden = state.result.rows.length < 10;
   const { ranking, timingsMs } = state.result;
   $('result-head').replaceChildren(...headings([['col_rank', 'number'], ['col_report', ''], ['col_cosine', 'number'], ['col_margin', 'number'],
     ['col_bar', ''], ['col_share', 'number', { n: ranking.rows.length }]]));
   renderRows();
-  renderComparison();
 
   const lines = [];
   if (ranking.rows.length > 1 && ranking.rows[0].marginToNext < ranking.tieTolerance) lines.push(text('noise'));
@@ -102,17 +121,19 @@ on('result', () => {
 // ---- two candidates
 
 function renderComparison() {
-  $('comparison').hidden = compared.length !== 2;
-  if (compared.length !== 2) return;
-  const { ranking, rows } = state.result;
-  /** The better one first. @type {Ranked[]} */
-  const [better, other] = ranking.rows.filter((row) => compared.includes(row.index));
-  const runs = differences(rows[better.index].text, rows[other.index].text);
+  const [better, other] = state.result ? comparedPair() : [];
+  $('comparison').hidden = !better;
+  if (!better) return;
+  const { rows } = state.result;
+  const runs = differences(bodyOf(rows[better.index]), bodyOf(rows[other.index]));
   $('comparison-texts').replaceChildren(...[better, other].map((row, side) => element('div', {},
     element('h4', {}, `${row.rank}. ${row.id} · ${cosineText(row.cosine)}`),
     element('p', {}, ...runs[side].map((run) => (run.same || run.text.trim() === '' ? run.text : element('mark', {}, run.text)))))));
   $('comparison-note').textContent = text('comparison_note', { difference: cosineText(better.cosine - other.cosine) });
 }
+
+on('compared', renderComparison);
+on('result', renderComparison);
 
 onClear(() => {
   compared = [];
@@ -120,6 +141,13 @@ onClear(() => {
   renderComparison();
 });
 
+walkable($('result-table'), {
+  rows: '#result-rows > tr', filter: $('result-filter'), open: (row) => row.classList.toggle('open'), review: (row) => reviewById(row.dataset.id ?? ''),
+});
+$('result-filter').addEventListener('input', () => {
+  pages.first();
+  renderRows();
+});
 $('rank').addEventListener('click', rank);
 $('comparison-close').addEventListener('click', () => compare(compared[0]));
 cures({

@@ -3,6 +3,7 @@
 import { changed, on, onClear, run, state, withModel } from './app.js';
 import { candidates } from './candidates.js';
 import { $, Pages, button, element } from './dom.js';
+import { encodeCandidates, otherModel } from './encode.js';
 import { text } from './i18n.js';
 import { cosineText } from './results.js';
 import { openEntry } from './volume.js';
@@ -34,6 +35,8 @@ const compareAll = () => run('phase_model', async (call) => {
   let unanswered = 0;
   for (const entry of state.entries) {
     try {
+      const madeBy = entry.kept?.provenance.embeddingSpace;
+      if (madeBy && madeBy !== session.info.model?.embeddingSpace) throw otherModel(session.info.model?.embeddingSpace ?? '', madeBy);
       if (!entry.latent) await encodeHidden(entry, session, call);
       entries.push(entry);
     } catch (error) {
@@ -42,8 +45,7 @@ const compareAll = () => run('phase_model', async (call) => {
       unanswered += 1;
     }
   }
-  const rows = [...candidates.rows];
-  const set = await session.encodeReports(rows, call);
+  const { rows, set } = await encodeCandidates(session, call);
   const cosines = [];
   const places = [];
   for (const entry of entries) {
@@ -80,9 +82,9 @@ on('entries', () => {
   if (matrix?.entries.some((entry) => !entry.latent || !state.entries.includes(entry))) matrix = undefined;
   $('volumes').replaceChildren(...state.entries.map((entry) => element('li', {},
     element('strong', {}, text('volume_id', { id: entry.id })), element('span', { className: 'quiet' }, (entry.dims ?? []).join(' × ')),
-    element('span', { className: 'quiet' }, text(entry.latent ? 'volume_encoded' : 'volume_not_encoded')),
-    entry === state.entry ? element('span', { className: 'tie' }, text('volume_shown'))
-      : button(text('volume_open'), () => run('phase_read', (call) => openEntry(entry, call)), { 'aria-label': text('volume_open_id', { id: entry.id }), 'data-volume': entry.id }),
+    element('span', { className: 'quiet' }, text(entry.kept ? 'volume_kept' : entry.latent ? 'volume_encoded' : 'volume_not_encoded')),
+    ...(entry.kept ? [] : [entry === state.entry ? element('span', { className: 'tie' }, text('volume_shown'))
+      : button(text('volume_open'), () => run('phase_read', (call) => openEntry(entry, call)), { 'aria-label': text('volume_open_id', { id: entry.id }), 'data-volume': entry.id })]),
     ...(entry === state.entry ? [] : [button('×', () => {
       state.entries = state.entries.filter((other) => other !== entry);
       changed('entries');
@@ -93,10 +95,10 @@ on('entries', () => {
 
 onClear(() => $('matrix-rows').replaceChildren());
 on('candidates', () => {
-  if (matrix && matrix.ids.join('\n') !== candidates.rows.map(({ id }) => id).join('\n')) matrix = undefined;
+  if (matrix && matrix.ids.join('\n') !== candidates.usable.map(({ id }) => id).join('\n')) matrix = undefined;
   $('matrix').hidden = !matrix;
 });
 on('controls', () => {
-  $('compare-all').disabled = state.running !== undefined || state.entries.length === 0 || candidates.rows.length === 0;
+  $('compare-all').disabled = state.running !== undefined || state.entries.length === 0 || candidates.usable.length === 0;
 });
 $('compare-all').addEventListener('click', compareAll);

@@ -1,7 +1,9 @@
-// The tool bar of the views: what dragging does, zoom, the model's field of view, help.
+// The tool bar of the views: what dragging does, zoom, slabs, the model's field of view, help.
 
 import { on, run, state, withModel } from './app.js';
 import { $ } from './dom.js';
+import { toggleMap } from './legend.js';
+import { singleKeys } from './settings.js';
 import { viewer } from './volume.js';
 
 /** Loads the model when there is none: its field of view is asked for. @param {(box: import('../pkg/index.js').VoxelBox) => unknown} show */
@@ -31,8 +33,9 @@ function toggleSmooth() {
   $('planes').classList.toggle('pixels', !pressed('smooth'));
 }
 
+viewer.singleKeys = singleKeys;
 viewer.onKey = (key) => {
-  const acts = { b: toggleBox, m: toggleModelGrid, p: toggleSmooth, '?': () => $('help').showModal() };
+  const acts = { b: toggleBox, m: toggleModelGrid, p: toggleSmooth, h: toggleMap, '?': () => $('help').showModal() };
   if (!(key in acts)) return false;
   acts[key]();
   return true;
@@ -47,6 +50,8 @@ on('controls', () => {
 });
 
 $('tool').addEventListener('change', () => { viewer.tool = $('tool').value; });
+$('slab').addEventListener('change', () => viewer.showSlab(Number($('slab').value)));
+$('ruler-remove').addEventListener('click', () => viewer.ruler.remove());
 $('zoom-in').addEventListener('click', () => viewer.zoom(1.5));
 $('zoom-out').addEventListener('click', () => viewer.zoom(1 / 1.5));
 $('fit').addEventListener('click', () => viewer.fit());

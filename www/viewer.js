@@ -3,6 +3,8 @@
 
 import { number, text } from './i18n.js';
 import { drawMap, drawProfile } from './overlay.js';
+import { Ruler, drawRuler, makeRulerLayer } from './ruler.js';
+import { maximum, slabRange } from './slab.js';
 
 /** @typedef {import('../pkg/index.js').Volume} Volume @typedef {import('../pkg/index.js').Slice} Slice */
 /**
@@ -22,6 +24,7 @@ const SLICES_KEPT = 8; // per plane
 const AHEAD = 2; // slices fetched in the direction of scrolling
 const MAX_ZOOM = 16;
 const PAGE = 10; // slices
+const CLICK_PIXELS = 3; // a pointer that moves less was not dragged
 
 // `axes`: which canonical axis (left, posterior, superior) is the slice index, the column and the row. Superior is up.
 const PLANES = {
@@ -33,6 +36,9 @@ const PLANES = {
 const MM = [{ sign: -1, letters: ['L', 'R'] }, { sign: -1, letters: ['P', 'A'] }, { sign: 1, letters: ['I', 'S'] }];
 
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
+
+/** A letter, digit or sign: what can be typed by accident, or spoken (WCAG 2.1.4). @param {string} key */
+const isCharacter = (key) => key.length === 1 && key !== ' ';
 
 /** @param {string} tag @param {string} [className] @returns {any} */
 const make = (tag, className = '') => Object.assign(document.createElement(tag), { className });
@@ -50,6 +56,8 @@ class PlaneView {
   slice;
   busy = false;
   direction = 1;
+  /** painted into again and again @type {ImageData | undefined} */
+  image;
   /** `x`, `y`: where the image's corner is, in parts of the view */
   look = { zoom: 1, x: 0, y: 0 };
 
@@ -69,13 +77,18 @@ class PlaneView {
     this.map.hidden = true;
     this.box = make('div', 'box');
     this.box.hidden = true;
-    this.stage.append(this.canvas, this.map, this.box);
+    this.cells = make('div', 'cells');
+    this.cells.hidden = true;
+    this.stage.append(this.canvas, this.map, this.cells, this.box);
+    for (const canvas of [this.canvas, this.map]) canvas.setAttribute('role', 'img');
     this.letters = Object.keys(this.plane.letters).map((edge) => [edge, make('span', `letter ${edge}`)]);
     this.crossV = make('div', 'cross v');
     this.crossH = make('div', 'cross h');
-    this.view.append(this.stage, this.crossV, this.crossH, ...this.letters.map(([, letter]) => letter));
+    this.ruler = makeRulerLayer();
+    this.view.append(this.stage, this.crossV, this.crossH, this.ruler, ...this.letters.map(([, letter]) => letter));
     this.profile = make('canvas', 'profile');
     this.profile.hidden = true;
+    this.profile.setAttribute('role', 'img');
     this.slider = Object.assign(make('input'), { type: 'range', min: '0', step: '1' });
     this.caption = make('figcaption');
     this.enlarge = Object.assign(make('button'), { type: 'button', textContent: '⤢' });
@@ -107,14 +120,18 @@ class PlaneView {
 
   /** Of the slice at the cross-hair. */
   get index() {
-    const [axis] = this.plane.axes;
-    return clamp(Math.floor(this.along(axis) * this.count), 0, this.count - 1);
+    return this.indexOf(this.viewer.position);
   }
 
-  /** Where the cross-hair is on an axis of the grid, 0 to 1. @param {number} axis */
-  along(axis) {
+  /** Of the slice that holds a place. @param {readonly number[]} place in voxels of the volume */
+  indexOf(place) {
+    return clamp(Math.floor(this.along(this.plane.axes[0], place) * this.count), 0, this.count - 1);
+  }
+
+  /** Where a place is on an axis of the grid, 0 to 1. @param {number} axis @param {readonly number[]} place in voxels of the volume */
+  along(axis, place) {
     const { min, max } = this.grid;
-    return (this.viewer.position[axis] - min[axis]) / (max[axis] - min[axis]);
+    return (place[axis] - min[axis]) / (max[axis] - min[axis]);
   }
 
   // ---- input
@@ -124,8 +141,11 @@ class PlaneView {
     const pans = { ArrowUp: [0, 1], ArrowDown: [0, -1], ArrowLeft: [1, 0], ArrowRight: [-1, 0] };
     const acts = {
       '+': () => this.zoom(1.25), '-': () => this.zoom(0.8), '=': () => this.fit(), ' ': () => this.viewer.reset(), i: () => this.viewer.invert(),
+      r: () => this.viewer.ruler.mark(this.viewer.position),
     };
     if (event.ctrlKey || event.altKey || event.metaKey) return;
+    if (event.key === 'Escape' && this.viewer.ruler.remove()) return event.preventDefault();
+    if (isCharacter(event.key) && !this.viewer.singleKeys()) return;
     if (event.shiftKey && event.key in pans) this.pan(...pans[event.key].map((part) => part * 0.1));
     else if (event.key in slices) this.move(this.index + slices[event.key]);
     else if (event.key in WINDOW_KEYS) this.viewer.preset(WINDOW_KEYS[event.key]);
@@ -137,11 +157,15 @@ class PlaneView {
   /** The chosen tool with the first button, the window with the second, the image with the third or with Shift. */
   onDrag(event) {
     const tool = event.button === 2 ? 'window' : event.button === 1 || event.shiftKey ? 'pan' : this.viewer.tool;
-    const { width, level } = this.viewer;
+    const { width, level, ruler } = this.viewer;
     let [x, y] = [event.clientX, event.clientY];
     const [startX, startY] = [x, y];
+    const start = tool === 'ruler' ? this.placeAt(event) : [];
     const move = (at) => {
       if (tool === 'cross') this.viewer.moveTo(this.voxelAt(at));
+      else if (tool === 'ruler') {
+        if (Math.hypot(at.clientX - startX, at.clientY - startY) > CLICK_PIXELS) ruler.stretch(start, this.placeAt(at));
+      }
       // 4 HU a pixel: a bone window is within a hand's reach of a lung window.
       else if (tool === 'window') this.viewer.setWindow(width + 4 * (at.clientX - startX), level + 4 * (at.clientY - startY));
       else {
@@ -151,6 +175,8 @@ class PlaneView {
       }
     };
     if (tool === 'cross') move(event);
+    // A click is one end, a drag is both.
+    if (tool === 'ruler') ruler.mark(start);
     this.view.setPointerCapture(event.pointerId);
     this.view.addEventListener('pointermove', move);
     this.view.addEventListener('lostpointercapture', () => this.view.removeEventListener('pointermove', move), { once: true });
@@ -170,6 +196,17 @@ class PlaneView {
     const { zoom, x, y } = this.look;
     const inside = (value) => clamp(value, 0, 1 - Number.EPSILON);
     return [inside(((event.clientX - frame.left) / frame.width - x) / zoom), inside(((event.clientY - frame.top) / frame.height - y) / zoom)];
+  }
+
+  /** In voxels of the volume, exactly under the pointer. */
+  placeAt(event) {
+    const [across, down] = this.fraction(event);
+    const [, column, row] = this.plane.axes;
+    const { min, max } = this.grid;
+    const place = [...this.viewer.position];
+    place[column] = min[column] + across * (max[column] - min[column]);
+    place[row] = min[row] + (row === 2 ? 1 - down : down) * (max[row] - min[row]);
+    return place;
   }
 
   /** In voxels of the volume, at the middle of what is under the pointer. */
@@ -199,10 +236,16 @@ class PlaneView {
     return this.value(this.fraction(event));
   }
 
-  /** Where the cross-hair is in the image, 0 to 1 across and down. @returns {[number, number]} */
+  /** Where the cross-hair is in the image, 0 to 1 across and down. */
   get cross() {
+    return this.inImage(this.viewer.position);
+  }
+
+  /** Where a place is in the image, 0 to 1 across and down. @param {readonly number[]} place @returns {[number, number]} */
+  inImage(place) {
     const [, column, row] = this.plane.axes;
-    return [this.along(column), row === 2 ? 1 - this.along(row) : this.along(row)];
+    const down = this.along(row, place);
+    return [this.along(column, place), row === 2 ? 1 - down : down];
   }
 
   // ---- zoom and pan
@@ -231,9 +274,15 @@ class PlaneView {
     look.x = clamp(look.x, 1 - look.zoom, 0);
     look.y = clamp(look.y, 1 - look.zoom, 0);
     this.stage.style.transform = `translate(${100 * look.x}%, ${100 * look.y}%) scale(${look.zoom})`;
-    const [across, down] = this.cross;
-    this.crossV.style.left = `${100 * (look.x + across * look.zoom)}%`;
-    this.crossH.style.top = `${100 * (look.y + down * look.zoom)}%`;
+    const inView = (place) => {
+      const [across, down] = this.inImage(place);
+      return /** @type {[number, number]} */ ([look.x + across * look.zoom, look.y + down * look.zoom]);
+    };
+    const [across, down] = inView(this.viewer.position);
+    this.crossV.style.left = `${100 * across}%`;
+    this.crossH.style.top = `${100 * down}%`;
+    const { ends } = this.viewer.ruler;
+    drawRuler(this.ruler, ends.every((end) => this.indexOf(end) === this.index) ? ends.map(inView) : []);
   }
 
   // ---- slices
@@ -249,7 +298,8 @@ class PlaneView {
   async fetch(index) {
     const { volume, grid } = this.viewer;
     const kept = this.slices.get(index);
-    const asked = kept ?? this.pending.get(index) ?? volume?.slice(this.name, index, { grid: grid?.name });
+    const cut = (i) => /** @type {Volume} */ (volume).slice(this.name, i, { grid: grid?.name });
+    const asked = kept ?? this.pending.get(index) ?? (this.viewer.slabMm ? maximum(cut, index, this.slab(index)) : cut(index));
     if (!kept) this.pending.set(index, /** @type {Promise<Slice>} */ (asked));
     const slice = /** @type {Slice} */ (await asked);
     if (grid !== this.viewer.grid) return slice;
@@ -258,6 +308,14 @@ class PlaneView {
     this.slices.set(index, slice);
     if (this.slices.size > SLICES_KEPT) this.slices.delete(/** @type {number} */ (this.slices.keys().next().value));
     return slice;
+  }
+
+  /** First and last slice of the slab about a slice. @param {number} index */
+  slab(index) {
+    const [axis] = this.plane.axes;
+    const { min, max } = this.grid;
+    const spacingMm = ((max[axis] - min[axis]) / this.count) * /** @type {Volume} */ (this.viewer.volume).spacingMm[axis];
+    return slabRange(index, this.count, spacingMm, this.viewer.slabMm);
   }
 
   /** Shows the slice at the cross-hair, now or as soon as it is there. @returns {Promise<void>} */
@@ -297,7 +355,8 @@ class PlaneView {
   async ahead() {
     const { index } = this;
     const { grid } = this.viewer;
-    for (let step = 1; step <= AHEAD; step++) {
+    // A slab is many slices: the next one would keep the worker from what is asked for now.
+    for (let step = 1; step <= (this.viewer.slabMm ? 0 : AHEAD); step++) {
       const next = index + step * this.direction;
       if (this.busy || grid !== this.viewer.grid || this.index !== index || next < 0 || next >= this.count || this.slices.has(next)) return;
       try {
@@ -315,11 +374,11 @@ class PlaneView {
     const ratio = (width * spacingMm[0]) / (height * spacingMm[1]);
     this.view.style.aspectRatio = String(ratio);
     this.view.style.setProperty('--ratio', String(ratio));
-    const image = new ImageData(width, height);
-    const pixels = new Uint32Array(image.data.buffer);
+    if (this.image?.width !== width || this.image.height !== height) this.image = new ImageData(width, height);
+    const pixels = new Uint32Array(this.image.data.buffer);
     const { grey } = this.viewer;
     for (let i = 0; i < hu.length; i++) pixels[i] = grey[hu[i] & 0xffff];
-    this.canvas.getContext('2d').putImageData(image, 0, 0);
+    this.canvas.getContext('2d').putImageData(this.image, 0, 0);
     this.paintBox();
     this.paintMap();
   }
@@ -347,7 +406,7 @@ class PlaneView {
 
   paintMap() {
     const { map } = this.viewer;
-    this.map.hidden = true;
+    this.map.hidden = this.cells.hidden = true;
     this.profile.hidden = !map || this.name !== 'axial';
     if (!map) return;
     const [axis, column, row] = this.plane.axes;
@@ -356,6 +415,11 @@ class PlaneView {
       this.map.hidden = false;
       this.cover(this.map, map);
       drawMap(this.map, map, { axis, column, row, part });
+      if (map.outlines) {
+        this.cells.hidden = false;
+        this.cover(this.cells, map);
+        this.cells.style.backgroundSize = `${100 / map.dims[column]}% ${100 / map.dims[row]}%`;
+      }
     }
     if (this.name === 'axial') drawProfile(this.profile, map, this.grid);
   }
@@ -367,9 +431,13 @@ class PlaneView {
     this.enlarge.setAttribute('aria-label', text('enlarge', { plane: text(this.name) }));
     if (!this.slice) return;
     const mm = number(this.slice.positionMm, { maximumFractionDigits: 1 });
-    const line = text('slice_of', { plane: text(this.name), n: this.index + 1, total: this.count, mm });
+    const place = text('slice_of', { plane: text(this.name), n: this.index + 1, total: this.count, mm });
+    const [first, last] = this.slab(this.index);
+    const line = this.viewer.slabMm ? `${place} · ${text('slab_of', { n: last - first + 1 })}` : place;
     this.caption.textContent = line;
-    this.view.setAttribute('aria-label', line);
+    for (const element of [this.view, this.canvas]) element.setAttribute('aria-label', line);
+    this.map.setAttribute('aria-label', text('map_of', { plane: text(this.name) }));
+    this.profile.setAttribute('aria-label', text('profile'));
   }
 }
 
@@ -388,9 +456,14 @@ export class Viewer {
   box;
   /** over the planes, when there is one @type {import('./overlay.js').CubeMap | undefined} */
   map;
-  /** what dragging does: `cross`, `window` or `pan` */
+  /** what dragging does: `cross`, `window`, `pan` or `ruler` */
   tool = 'cross';
   inverted = false;
+  /** thickness of a maximum intensity projection, 0 for single slices */
+  slabMm = 0;
+  ruler = new Ruler(() => this.showRuler());
+  /** whether keys of one character work */
+  singleKeys = () => true;
   /** keys that belong to the page; true when the key was one of them @type {(key: string) => boolean} */
   onKey = () => false;
   // Grey as RGBA in memory order, by the 16 bits of the HU.
@@ -398,15 +471,16 @@ export class Viewer {
 
   /**
    * @param {{ planes: HTMLElement, presets: HTMLElement, width: HTMLInputElement, level: HTMLInputElement, probe: HTMLOutputElement,
-   *   cross: HTMLOutputElement }} elements
+   *   cross: HTMLOutputElement, length: HTMLOutputElement }} elements
    * @param {(error: unknown) => void} onError
    */
-  constructor({ planes, presets, width, level, probe, cross }, onError) {
+  constructor({ planes, presets, width, level, probe, cross, length }, onError) {
     this.onError = onError;
     this.widthInput = width;
     this.levelInput = level;
     this.probeOutput = probe;
     this.crossOutput = cross;
+    this.lengthOutput = length;
     this.planes = planes;
     this.views = /** @type {(keyof typeof PLANES)[]} */ (Object.keys(PLANES)).map((name) => new PlaneView(name, this));
     planes.append(...this.views.map((view) => view.figure));
@@ -428,6 +502,7 @@ export class Viewer {
     this.box = undefined;
     this.map = undefined;
     if (!keepPosition) {
+      this.ruler.ends = [];
       this.position = volume.dims.map((n) => Math.floor(n / 2));
       for (const view of this.views) view.look = { zoom: 1, x: 0, y: 0 };
     }
@@ -437,6 +512,7 @@ export class Viewer {
   /** No volume. */
   clear() {
     Object.assign(this, { volume: undefined, grid: undefined, box: undefined, map: undefined });
+    this.ruler.ends = [];
     for (const view of this.views) {
       view.slices.clear();
       view.pending.clear();
@@ -507,6 +583,20 @@ export class Viewer {
       view.figure.hidden = Boolean(this.planes.dataset.only) && this.planes.dataset.only !== view.name;
       view.enlarge.setAttribute('aria-pressed', String(this.planes.dataset.only === view.name));
     }
+  }
+
+  /** @param {number} thicknessMm 0 for single slices */
+  showSlab(thicknessMm) {
+    this.slabMm = thicknessMm;
+    return this.grid && this.cut({ ...this.grid });
+  }
+
+  showRuler() {
+    if (!this.volume) return;
+    for (const view of this.views) view.place();
+    const words = this.ruler.words(this.volume.spacingMm);
+    /** @type {HTMLElement} */ (this.lengthOutput.closest('div')).hidden = words === '';
+    this.lengthOutput.textContent = words;
   }
 
   /** @param {import('../pkg/index.js').VoxelBox | undefined} box */
@@ -595,5 +685,6 @@ export class Viewer {
     if (!this.volume) return;
     for (const view of this.views) view.label();
     this.showCross();
+    this.showRuler();
   }
 }

@@ -3,6 +3,8 @@
 import { changed, cures, freshSession, on, onClear, run, showError, state, toAccept } from './app.js';
 import { $, button, download, element } from './dom.js';
 import { number, placeText, ruleText, text } from './i18n.js';
+import { histogramOf, needsHistogram } from './histogram.js';
+import { scalingIn } from './sidecar.js';
 import { Viewer } from './viewer.js';
 
 /** @typedef {import('../pkg/index.js').VolumeSource} VolumeSource @typedef {import('../pkg/index.js').ReadOptions} ReadOptions */
@@ -14,7 +16,7 @@ const CLEAN_NAME = 'volume.nii.gz';
 const IDENTIFIERS_SHOWN = 200;
 
 export const viewer = new Viewer(
-  { planes: $('planes'), presets: $('presets'), width: $('window-width'), level: $('window-level'), probe: $('probe'), cross: $('cross') },
+  { planes: $('planes'), presets: $('presets'), width: $('window-width'), level: $('window-level'), probe: $('probe'), cross: $('cross'), length: $('ruler-length') },
   (error) => showError(error),
 );
 
@@ -26,7 +28,7 @@ export async function openEntry(entry, call) {
   const session = await freshSession(call);
   let volume;
   try {
-    volume = await session.readVolume(entry.source, { ...entry.reading, ...call });
+    volume = await session.readVolume(/** @type {VolumeSource} */ (entry.source), { ...entry.reading, ...call });
   } catch (error) {
     state.refused = entry;
     if (error?.code === 'E_4D') askFrame(entry, error.detail.n);
@@ -47,7 +49,14 @@ export async function openEntry(entry, call) {
   await viewer.shown;
 }
 
-/** @param {VolumeSource} source @param {string} [name] of the file; never shown @returns {Entry} */
+/** A file's name without what it says: letters and digits are hidden, the ending stays (V-8). @param {VolumeSource | undefined} source */
+function maskedName(source) {
+  const { name = '' } = /** @type {Partial<File>} */ (source && 'header' in source ? source.header : source ?? {});
+  const [ending] = name.match(/\.(nii|nii\.gz|hdr|gz)$/i) ?? [''];
+  return name.slice(0, name.length - ending.length).replace(/[\p{L}\p{N}]/gu, '•') + ending;
+}
+
+/** @param {VolumeSource | undefined} source @param {string} [name] of the file; never shown @returns {Entry} */
 export function newEntry(source, name = '') {
   const used = state.entries.map(({ id }) => Number(id));
   return { id: String(Math.max(0, ...used) + 1), source, name, reading: {}, accepted: new Set() };
@@ -103,11 +112,11 @@ on('volume', () => {
   if (!volume) return;
   const triple = (values) => values.map((v) => number(v, { maximumFractionDigits: 3 })).join(' × ');
   const facts = [
-    ['volume_n', entry?.id ?? ''], ['dims', triple(volume.dims)], ['spacing', `${triple(volume.spacingMm)} mm`],
+    ['volume_n', entry?.id ?? ''], ['file', maskedName(entry?.source)], ['dims', triple(volume.dims)], ['spacing', `${triple(volume.spacingMm)} mm`],
     ['orientation', volume.orientationKnown ? volume.orientation : `${volume.orientation} (${text('assumed')})`],
     ['datatype', volume.datatype], ['hu_range', volume.huRange.map((v) => number(v)).join(' … ')],
   ];
-  $('strip').replaceChildren(...facts.map(([key, value]) => element('div', {}, element('dt', {}, text(key)), element('dd', {}, value))));
+  $('strip').replaceChildren(...facts.filter(([, value]) => value).map(([key, value]) => element('div', {}, element('dt', {}, text(key)), element('dd', {}, value))));
 
   const items = volume.findings.map((finding) => {
     const item = element('li', {}, element('code', {}, finding.code), element('span', {}, text(finding.code, finding.params)),
@@ -135,6 +144,7 @@ on('volume', () => {
   $('corrected-text').textContent = `${text('corrected')} ${made.join('; ')}`;
   renderIdentifiers();
   renderOrientation();
+  renderHistogram();
   if (viewer.volume !== volume) viewer.show(volume, viewer.volume?.dims.join() === volume.dims.join());
 });
 
@@ -155,6 +165,26 @@ function renderOrientation() {
   viewer.relabel();
 }
 
+/** Of the volume that it was drawn for. @type {import('../pkg/index.js').Volume | undefined} */
+let drawn;
+
+/** The values beside the question whether they are HU (NIFTI_AND_PRIVACY.md 6). */
+async function renderHistogram() {
+  const { volume } = state;
+  const wanted = volume !== undefined && needsHistogram(volume);
+  if (!wanted || drawn !== volume) $('histogram').replaceChildren();
+  $('histogram').hidden = !wanted;
+  drawn = volume;
+  if (!wanted) return;
+  try {
+    const children = await histogramOf(volume);
+    if (state.volume === volume) $('histogram').replaceChildren(...children);
+  } catch (error) {
+    // A volume closed for its successor: the successor draws its own.
+    if (error?.code !== 'CLOSED') showError(error);
+  }
+}
+
 /** What can be done about a finding other than accepting it. @param {import('../pkg/index.js').Finding} finding */
 function corrections({ code }) {
   const { scaling } = state.entry?.reading ?? {};
@@ -163,13 +193,15 @@ function corrections({ code }) {
   const assumeLps = () => correct('assume_lps', { orientation: 'assume-lps' });
   switch (code) {
     // On top of a scaling that was given before.
-    case 'W_HU_OFFSET': return [correct('subtract_1024', { scaling: { ...given, intercept: given.intercept - 1024 } })];
-    case 'W_HU_RAW': return [scalingForm(given)];
+    case 'W_HU_OFFSET': return [correct('subtract_1024', { scaling: { ...given, intercept: given.intercept - 1024 } }), sidecarButton()];
+    case 'W_HU_RAW': return [scalingForm(given), sidecarButton()];
     case 'W_DISAGREE': return [correct('other_form', { orientation: 'other-form' }), assumeLps()];
     case 'E_XFORM': return [assumeLps()];
     default: return [];
   }
 }
+
+const sidecarButton = () => button(text('load_sidecar'), () => $('sidecar').click(), { 'data-correct': 'load_sidecar' });
 
 /** @param {{ slope: number, intercept: number }} given */
 function scalingForm(given) {
@@ -228,5 +260,14 @@ $('file').addEventListener('change', () => {
   $('file').value = '';
 });
 $('uncorrect').addEventListener('click', () => readAgain({ scaling: undefined, orientation: undefined }));
+$('sidecar').addEventListener('change', async () => {
+  const [file] = $('sidecar').files;
+  $('sidecar').value = '';
+  try {
+    await readAgain({ scaling: scalingIn(await file.text(), state.entry?.name ?? '') });
+  } catch (error) {
+    showError(error);
+  }
+});
 $('reveal').addEventListener('click', reveal);
 $('save-clean').addEventListener('click', saveClean);

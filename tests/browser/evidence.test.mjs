@@ -67,3 +67,82 @@ test('why the best report: map, sum, places, file; gone with the volume', { time
   await idle(page);
   await finish();
 });
+
+test('the map: colour bar, strength, against the mean, off and on by key; cubes hidden one by one, and cancelled', { timeout: 3 * SLOW_MS }, async () => {
+  const { page, finish } = await tests.newAppPage();
+  await useSample(page);
+  await page.check('input[name="backend"][value="cpu"]');
+  await page.click('#rank');
+  await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });
+  await idle(page);
+  assert.ok(await page.isHidden('#legend'));
+  // The two that a person compares can be explained too.
+  for (const row of [2, 4]) await page.click(`#result-rows tr:nth-child(${row}) [data-compare]`);
+  const ids = await page.locator('#result-rows strong').allTextContents();
+  await page.click('#evidence > summary');
+  await page.selectOption('#evidence-of', 'compared');
+  assert.equal(await page.locator('#evidence-of option').first().textContent(), MESSAGES.evidence_against[0].replace('{better}', ids[1]).replace('{other}', ids[3]));
+  await page.selectOption('#evidence-variant', 'share');
+  await page.click('#evidence-show');
+  await page.waitForSelector('#legend:not([hidden])', { timeout: SLOW_MS });
+  await idle(page);
+  const cell = MESSAGES.map_share[0].split('{mm}');
+  const note = await page.textContent('#legend-note');
+  assert.ok(note.startsWith(cell[0]) && note.endsWith(cell[1]), note);
+  const drawn = () => page.evaluate(async () => {
+    const { map, views } = (await import('/volume.js')).viewer;
+    return { sum: map?.values.reduce((sum, value) => sum + value, 0), opacity: map?.opacity, hidden: views[0].map.hidden, cells: views[0].cells.hidden };
+  });
+  const first = await drawn();
+  const low = await page.textContent('#legend-low');
+  const score = Number((await page.textContent('#evidence-sum')).match(/[+-]\d\.\d{4}/)[0]);
+  assert.ok(Math.abs(first.sum - score) < 1e-3 && !first.hidden && first.cells, JSON.stringify(first));
+  await page.check('#map-relative');
+  assert.ok(Math.abs((await drawn()).sum) < 1e-4, 'the mean is taken away');
+  assert.notEqual(await page.textContent('#legend-low'), low);
+  await page.check('#map-outlines');
+  await page.fill('#map-opacity', '0.8');
+  const now = await drawn();
+  assert.deepEqual([now.opacity, now.cells], [0.8, false]);
+  await page.screenshot({ path: join(out, 'legend-en.png'), fullPage: true });
+  await page.locator('.view').first().focus();
+  await page.keyboard.press('h');
+  assert.deepEqual([(await drawn()).hidden, await page.getAttribute('#map-on', 'aria-pressed')], [true, 'false']);
+  await page.keyboard.press('h');
+  assert.equal((await drawn()).hidden, false);
+
+  await page.fill('#occlude-count', '9');
+  assert.ok(await page.isDisabled('#occlude'), 'at most 8');
+  await page.fill('#occlude-count', '2');
+  assert.match(await page.textContent('#occlude-cost'), /^2 encodes, about [\d.]+ s$/);
+  await page.click('#occlude');
+  await page.waitForSelector('#evidence-rows [data-hidden]:not(:empty)', { timeout: SLOW_MS });
+  await idle(page);
+  const falls = async () => (await page.locator('#evidence-rows [data-hidden]').allTextContents()).filter(Boolean).map(Number);
+  assert.equal((await falls()).length, 2);
+  // The package's own numbers for the highest cube.
+  const direct = await page.evaluate(async () => {
+    const { state } = await import('/app.js');
+    const { set, image, ranking } = state.result;
+    const length = set.vectors.length / set.size;
+    const [text, against] = [1, 3].map((i) => set.vectors.slice(ranking.rows[i].index * length, (ranking.rows[i].index + 1) * length));
+    const cube = Number(document.querySelector('#evidence-rows [data-hidden]').dataset.hidden);
+    return (await state.session.occlude(state.volume, [cube], { text, against, image })).rows[0].fall;
+  });
+  assert.ok(Math.abs(direct - (await falls())[0]) < 1e-4, `${direct} ${await falls()}`);
+
+  // Cancelled after the third: what was found stays, and it goes on from there.
+  await page.fill('#occlude-count', '8');
+  await page.click('#occlude');
+  await page.waitForFunction(() => [...document.querySelectorAll('#evidence-rows [data-hidden]')].filter((cell) => cell.textContent).length >= 3, undefined, { timeout: SLOW_MS });
+  await page.click('#cancel');
+  await idle(page);
+  const kept = (await falls()).length;
+  assert.ok(kept >= 3 && kept < 8, String(kept));
+  assert.equal(await page.textContent('#progress-text'), MESSAGES.cancelled[0]);
+  await page.selectOption('#evidence-grid', 'token');
+  const [download] = await Promise.all([page.waitForEvent('download'), page.click('#evidence-save')]);
+  const nifti = gunzipSync(await readFile(await download.path()));
+  assert.ok(nifti.readInt16LE(42) < 208, 'one voxel per cube');
+  await finish();
+});

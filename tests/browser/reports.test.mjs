@@ -1,6 +1,8 @@
 // The candidate reports and the ranking on the page: every way in, editing, long lists, two side by side.
 
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { MESSAGES, text } from '../../www/i18n.js';
@@ -224,4 +226,82 @@ test('editing the list', () => {
   assert.deepEqual(list.rows[1], { id: 'c', text: 'two', label: 'x', tokens: 3, hints: [] });
   assert.equal(list.edit('c', { id: 'c', text: 'three' }), undefined);
   assert.deepEqual(list.rows[1], { id: 'c', text: 'three', label: 'x' });
+});
+
+test('findings, impression or both: by choice, recorded, reports without the section left out', { timeout: SLOW_MS }, async () => {
+  const { page, finish } = await tests.newAppPage();
+  assert.ok(await page.isHidden('#report-view'));
+  await page.click('#use-sample');
+  await page.waitForSelector('#reports li');
+  await ready(page);
+  await page.click('#clear-reports');
+  const given = [{ id: 'a', findings: 'Clear lungs.', impression: 'Normal.' }, { id: 'b', findings: 'Left effusion.', impression: 'Not given.' }, { id: 'c', text: 'Emphysema.' }];
+  await give(page, 'x.json', JSON.stringify(given));
+  await page.waitForSelector('#reports li');
+  await ready(page);
+  const ranked = async () => {
+    await rankOnCpu(page);
+    await ready(page);
+    const [download] = await Promise.all([page.waitForEvent('download'), page.click('#export')]);
+    const { preprocess, candidates } = JSON.parse(await readFile(await download.path(), 'utf8'));
+    return [preprocess.text_source, Object.fromEntries(candidates.map(({ id, text_sha256: sha256 }) => [id, sha256]))];
+  };
+  const sha256 = (line) => createHash('sha256').update(line).digest('hex');
+  assert.deepEqual(await ranked(), ['full', { a: sha256('Clear lungs.Normal.'), b: sha256('Left effusion.'), c: sha256('Emphysema.') }]);
+  await page.selectOption('#report-view', 'findings');
+  assert.ok(await page.isHidden('#result'), 'the ranking was of other texts');
+  assert.deepEqual(await listed(page), [['a', 'Clear lungs.'], ['b', 'Left effusion.'], ['c', MESSAGES.no_section[0]]]);
+  assert.ok((await page.textContent('#report-notes')).includes(text('view_left_out', { n: 1 })));
+  assert.deepEqual(await ranked(), ['findings', { a: sha256('Clear lungs.'), b: sha256('Left effusion.') }]);
+  await page.selectOption('#report-view', 'impression');
+  await page.click('#reports [data-edit]');
+  assert.equal(await page.inputValue('#edit-text'), 'Normal.');
+  await page.fill('#edit-text', 'Normal chest.');
+  await page.click('#edit-form .primary');
+  await page.waitForSelector('#edit', { state: 'hidden' });
+  await ready(page);
+  assert.deepEqual(await ranked(), ['impression', { a: sha256('Normal chest.') }]);
+  await page.selectOption('#report-view', 'full');
+  assert.deepEqual((await listed(page))[0], ['a', 'Clear lungs.Normal chest.']);
+  await finish();
+});
+
+test('lists by keyboard: next, open, reviewed, filter', { timeout: SLOW_MS }, async () => {
+  const { page, finish } = await tests.newAppPage();
+  await page.click('#use-sample');
+  await page.waitForSelector('#reports li');
+  await ready(page);
+  const focused = () => page.evaluate(() => document.activeElement.dataset.id);
+  await page.focus('#reports');
+  for (const [key, id] of [['j', 'A'], ['j', 'B'], ['ArrowDown', 'C'], ['k', 'B']]) {
+    await page.keyboard.press(key);
+    assert.equal(await focused(), id);
+  }
+  await page.keyboard.press('x');
+  assert.equal(await page.getAttribute('#reports [data-review="B"]', 'aria-pressed'), 'true');
+  assert.equal(await page.textContent('#reviewed-notes'), text('reviewed_count', { n: 1, total: 4 }));
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('#edit[open]');
+  assert.equal(await page.inputValue('#edit-id'), 'B');
+  await page.keyboard.press('Escape');
+  await page.keyboard.press('/');
+  await page.keyboard.type('effusion x');
+  assert.equal(await page.inputValue('#report-filter'), 'effusion x', 'letters are letters in a field');
+  await page.fill('#report-filter', '');
+
+  await rankOnCpu(page);
+  await ready(page);
+  assert.equal(await page.getAttribute('#result-rows [data-review="B"]', 'aria-pressed'), 'true');
+  const ids = await page.locator('#result-rows strong').allTextContents();
+  await page.focus('#result-table');
+  await page.keyboard.press('j');
+  await page.keyboard.press('j');
+  assert.equal(await focused(), ids[1]);
+  await page.keyboard.press('Enter');
+  assert.ok(await page.locator('#result-rows tr').nth(1).evaluate((row) => row.classList.contains('open')));
+  await page.keyboard.press('/');
+  await page.keyboard.type('cardiomegaly');
+  assert.deepEqual(await page.locator('#result-rows strong').allTextContents(), ['A']);
+  await page.screenshot({ path: join(out, 'lists-en.png'), fullPage: true });
+  await finish();
 });

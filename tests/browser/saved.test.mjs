@@ -157,3 +157,93 @@ test('several samples: a choice, the reports once, the answer of each', { timeou
   assert.deepEqual(await page.locator('#sample option').allTextContents(), ['示例 one', '示例 two']);
   await finish();
 });
+
+test('latents are saved and loaded again: the same ranks without a text; a store is searched; another model is refused', { timeout: 2 * SLOW_MS }, async () => {
+  const { page, finish } = await ranked();
+  const figures = () => page.evaluate(() => [...document.querySelectorAll('#result-rows tr')].map((row) => [row.dataset.id, row.querySelector('.cosine').textContent]));
+  const before = await figures();
+  await page.click('#retrieval > summary');
+  const files = {};
+  for (const kind of ['volume', 'reports', 'store']) {
+    const [download] = await Promise.all([page.waitForEvent('download'), page.click(`#kept-${kind}`)]);
+    assert.equal(download.suggestedFilename(), `ctmatch-${kind}.safetensors`);
+    files[kind] = await readFile(await download.path());
+    assert.ok(!files[kind].includes('cardiomegaly'), `${kind} holds no text`);
+    await idle(page);
+  }
+  await page.click('#clear-reports');
+  const load = async (buffer) => {
+    await page.setInputFiles('#kept-file', { name: 'x.safetensors', mimeType: 'application/octet-stream', buffer });
+    await idle(page);
+  };
+  await load(files.reports);
+  assert.equal(await page.locator('#reports > li').count(), 4);
+  assert.match(await page.textContent('#reports'), /text not kept; SHA-256 starts with [0-9a-f]{16}/);
+  await page.fill('#paste', 'Clear lungs.');
+  await page.click('#add-pasted');
+  await page.waitForFunction(() => document.querySelectorAll('#reports > li').length === 5);
+  await idle(page);
+  await page.click('#rank');
+  await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });
+  await idle(page);
+  assert.equal(await page.locator('#result-rows tr').count(), 5);
+  assert.deepEqual((await figures()).filter(([id]) => id !== '1'), before);
+
+  await load(files.volume);
+  assert.equal(await page.locator('#volumes li').count(), 2);
+  assert.ok((await page.textContent('#volumes')).includes(MESSAGES.volume_kept[0]));
+  await page.click('#compare-all');
+  await page.waitForSelector('#matrix-rows tr', { timeout: SLOW_MS });
+  await idle(page);
+  for (const cells of await page.locator('#matrix-rows tr').evaluateAll((all) => all.map((row) => [...row.querySelectorAll('td')].map((cell) => cell.textContent.match(/-?\d\.\d{3}/)[0])))) {
+    assert.equal(cells[0], cells[1], 'the saved latent is that of the volume');
+  }
+
+  await load(files.store);
+  assert.match(await page.textContent('#store-facts'), /1 volumes, 4 reports/);
+  await page.click('#store-search');
+  await page.waitForSelector('#store-rows tr');
+  await idle(page);
+  assert.deepEqual(await page.locator('#store-rows tr').evaluateAll((all) => all.map((row) => row.querySelector('th').textContent)), before.map(([id]) => id));
+  await page.locator('#retrieval').screenshot({ path: join(out, 'kept-en.png') });
+
+  const other = Buffer.from(files.reports.toString('latin1').replaceAll('1546802406b7d7cd', '0000000000000000'), 'latin1');
+  assert.ok(!other.equals(files.reports), 'the space of the demonstration model');
+  for (const bad of [other, Buffer.from('nothing'), files.reports.subarray(0, 300)]) {
+    await load(bad);
+    assert.equal(await page.textContent('#error-code'), 'STORE');
+    assert.equal(await page.textContent('#error-text'), MESSAGES.STORE[0]);
+  }
+  assert.equal(await page.locator('#reports > li').count(), 5);
+  await page.click('#store-close');
+  assert.ok(await page.isHidden('#store'));
+  await finish();
+});
+
+test('the record has the fields of VIEWER_AND_RANKING_UI.md 9', { timeout: SLOW_MS }, async () => {
+  const { page, finish } = await ranked();
+  await page.evaluate(() => { document.querySelector('#evidence').open = true; });
+  await page.selectOption('#evidence-variant', 'share');
+  await page.click('#evidence-show');
+  await page.waitForSelector('#evidence-result:not([hidden])', { timeout: SLOW_MS });
+  await idle(page);
+  const before = Date.now();
+  const record = JSON.parse((await saved(page, '#export')).content);
+  const fields = {
+    app: ['version'], model: ['id', 'revision', 'weights_sha256', 'variant', 'tokenizer_sha256', 'embedding_space', 'licence'],
+    input: ['voxel_sha256', 'dims', 'spacing_mm', 'orientation_in', 'permutation', 'datatype', 'hu_override', 'findings'],
+    preprocess: ['spacingMm', 'windowHu', 'grid', 'clip', 'pad', 'text_source'],
+    runtime: ['backend', 'adapter_info', 'limits', 'shader_f16', 'browser', 'os', 'timings_ms', 'degraded', 'self_check'],
+    explanation: ['of', 'variant', 'score', 'sum', 'self_check'],
+  };
+  for (const [part, names] of Object.entries(fields)) for (const name of names) assert.notEqual(record[part]?.[name], undefined, `${part}.${name}`);
+  for (const name of ['id', 'text_sha256', 'n_tokens', 'truncated', 'cosine', 'rank', 'tie_group']) assert.notEqual(record.candidates[0][name], undefined, name);
+  assert.ok(Math.abs(Date.parse(record.created_utc) - before) < 10 * 60_000 && record.created_utc.endsWith('Z'), record.created_utc);
+  assert.deepEqual(record.input.permutation, [1, 2, 3]);
+  assert.deepEqual(record.explanation.of, { report: record.candidates[0].id, against: record.candidates[1].id });
+  assert.equal(record.explanation.self_check.pass, true);
+  assert.equal(record.runtime.self_check.pass, true);
+  await page.uncheck('#export-time');
+  assert.equal(JSON.parse((await saved(page, '#export')).content).created_utc, undefined);
+  await finish();
+});

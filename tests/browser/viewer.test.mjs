@@ -4,7 +4,9 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { MESSAGES } from '../../www/i18n.js';
+import { binned } from '../../www/histogram.js';
 import { slabProfile } from '../../www/overlay.js';
+import { scalingIn } from '../../www/sidecar.js';
 import { host, idle, out, sampleNifti, SLOW_MS, useSample } from './harness.mjs';
 
 const tests = host({ gpu: false });
@@ -243,10 +245,145 @@ test('few slices are kept, the next ones are fetched ahead, and only the newest 
 test('the keys that are explained are those that work', async () => {
   const { page, finish } = await openSample();
   const keys = await page.locator('#help kbd').allTextContents();
-  for (const key of ['PgUp', 'Home', '+', '4', 'i', 'b', 'm', 'p', 'Space']) assert.ok(keys.includes(key), key);
+  for (const key of ['PgUp', 'Home', '+', '4', 'i', 'b', 'm', 'p', 'h', 'r', 'Space', 'j', 'k', 'x', '/']) assert.ok(keys.includes(key), key);
   await page.click('#lang-zh');
   await page.click('#help-open');
   assert.equal(await page.textContent('#help-heading'), MESSAGES.help[1]);
   await page.screenshot({ path: join(out, 'help-zh.png') });
   await finish();
+});
+
+test('a ruler: by keys, clicks and drag; in its slice only; removed by Esc; keys can be switched off', async () => {
+  const { page, finish } = await openSample();
+  const axial = page.locator('.view').first();
+  const length = () => page.textContent('#ruler-length');
+  const go = (position) => page.evaluate(async (to) => { await (await import('/volume.js')).viewer.moveTo(to); }, position);
+  const lines = () => page.evaluate(() => [...document.querySelectorAll('.ruler')].map((layer) => layer.querySelectorAll('line').length));
+  await go([60, 50, 15]);
+  await axial.focus();
+  await page.keyboard.press('r');
+  assert.equal(await length(), MESSAGES.ruler_second[0]);
+  await go([100, 80, 15]); // 40 and 30 voxels of 1.5 mm
+  await page.keyboard.press('r');
+  assert.equal(await length(), MESSAGES.ruler_length[0].replace('{mm}', '75.0'));
+  assert.deepEqual(await lines(), [2, 0, 0], 'in the plane that holds both ends');
+  await page.locator('#planes').screenshot({ path: join(out, 'ruler.png') });
+  await page.keyboard.press('PageDown');
+  await page.waitForFunction(() => /slice 26 of/.test(document.querySelector('figcaption').textContent));
+  assert.deepEqual(await lines(), [0, 0, 0]);
+  await page.keyboard.press('Escape');
+  assert.ok(await page.isHidden('#ruler-length'));
+  await go([60, 50, 3]);
+  await page.keyboard.press('r');
+  await go([60, 50, 5]);
+  await page.keyboard.press('r');
+  assert.match(await length(), /^19\.0 mm/, 'across slices of 9.5 mm');
+
+  await page.selectOption('#tool', 'ruler');
+  const { x, y, width } = await axial.boundingBox();
+  await page.mouse.move(x + 0.25 * width, y + 60);
+  await page.mouse.down();
+  await page.mouse.move(x + 0.75 * width, y + 60, { steps: 4 });
+  await page.mouse.up();
+  const half = 0.5 * 208 * 1.5;
+  const near = async () => assert.ok(Math.abs(parseFloat(await length()) - half) < 1, await length());
+  await near();
+  await page.click('#ruler-remove');
+  for (const part of [0.25, 0.75]) await page.mouse.click(x + part * width, y + 60);
+  await near();
+
+  await page.click('#help-open');
+  await page.uncheck('#single-keys');
+  await page.click('#help .primary');
+  await axial.focus();
+  const before = await page.inputValue('#window-width');
+  await page.keyboard.press('3');
+  assert.equal(await page.inputValue('#window-width'), before);
+  await page.keyboard.press('Home');
+  await page.waitForFunction(() => /slice 1 of/.test(document.querySelector('figcaption').textContent));
+  await page.reload();
+  assert.ok(!await page.isChecked('#single-keys'), 'kept');
+  await finish();
+});
+
+test('a slab shows the highest value of its slices', async () => {
+  const { page, finish } = await tests.newAppPage();
+  await openFile(page, await ramp([24, 22, 20])); // 1.5, 1.5, 9.5 mm; values grow along every axis
+  await page.selectOption('#slab', '5');
+  const caption = (wanted) => page.waitForFunction((part) => document.querySelectorAll('figcaption')[1].textContent.includes(part), wanted);
+  await caption('MIP of 3 slices');
+  const found = await page.evaluate(async () => {
+    const { viewer } = await import('/volume.js');
+    await viewer.moveTo([10, 10, 10]);
+    const middle = viewer.views.map((view) => view.value(view.cross));
+    await viewer.moveTo([23, 21, 19]);
+    return { middle, end: viewer.views.map((view) => view.value(view.cross)) };
+  });
+  const hu = (px, py, pz) => -1000 + 10 * px + 100 * py + 300 * pz;
+  assert.deepEqual(found.middle, [hu(10, 10, 10), hu(10, 11, 10), hu(11, 10, 10)]);
+  assert.deepEqual(found.end, [hu(23, 21, 19), hu(23, 21, 19), hu(23, 21, 19)]);
+  await caption('MIP of 2 slices'); // a slab ends with the volume
+  await page.selectOption('#slab', '0');
+  await page.waitForFunction(() => !/MIP/.test(document.querySelectorAll('figcaption')[1].textContent));
+  await finish();
+});
+
+test('the values beside the question whether they are HU; the file name is masked', async () => {
+  const { page, finish } = await tests.newAppPage();
+  const nifti = Buffer.from(await sampleNifti());
+  for (let at = 352; at < nifti.length; at += 2) nifti.writeInt16LE(nifti.readInt16LE(at) + 1024, at);
+  await page.setInputFiles('#file', { name: 'Mei_12.nii', mimeType: 'application/octet-stream', buffer: nifti });
+  await page.waitForSelector('#histogram svg');
+  await idle(page);
+  assert.match(await page.textContent('#findings'), /W_HU_OFFSET/);
+  const label = await page.getAttribute('#histogram svg', 'aria-label');
+  const [lowest, , highest] = label.match(/-?[\d,]+(?=[,.] )/g).map((value) => Number(value.replaceAll(',', '')));
+  assert.deepEqual([lowest, highest], (await page.locator('#strip dd').last().textContent()).split(' … ').map((value) => Number(value.replaceAll(',', ''))));
+  const bars = await page.locator('#histogram rect').evaluateAll((all) => all.map((bar) => [Number(bar.getAttribute('x')), Number(bar.getAttribute('height'))]));
+  const [air] = await page.locator('#histogram line').evaluateAll((all) => all.map((line) => Number(line.getAttribute('x1'))));
+  const [tallest] = bars.toSorted((a, b) => b[1] - a[1]);
+  assert.ok(tallest[0] > air + 100, `the values of air lie beside the mark of air: ${tallest} ${air}`);
+  assert.equal(await page.locator('#strip dd').nth(1).textContent(), '•••_••.nii');
+  await page.locator('.findings').screenshot({ path: join(out, 'histogram-en.png') });
+  await page.click('[data-correct="subtract_1024"]');
+  await page.waitForFunction(() => document.querySelector('#histogram').hidden);
+  await finish();
+});
+
+test('bins: from the lowest value or mark to the highest, padding in the first', () => {
+  const counts = new Uint32Array(65536);
+  for (const [value, n] of [[-3024, 5], [-900, 2], [40, 4]]) counts[value + 32768] = n;
+  const { from, bins, lowest, middle, highest } = binned(counts);
+  assert.deepEqual([from, lowest, middle, highest], [-1500, -3024, -900, 40]);
+  assert.equal(bins.reduce((sum, n) => sum + n, 0), 6);
+  assert.equal(bins.at(-1), 4);
+});
+
+test('slope and intercept from the metadata table of CT-RATE', async () => {
+  const { page, finish } = await tests.newAppPage();
+  const nifti = Buffer.from(await sampleNifti());
+  for (let at = 352; at < nifti.length; at += 2) nifti.writeInt16LE(nifti.readInt16LE(at) + 8192, at);
+  await page.setInputFiles('#file', { name: 'train_2_a_1.nii', mimeType: 'application/octet-stream', buffer: nifti });
+  await page.waitForSelector('[data-correct="load_sidecar"]');
+  await idle(page);
+  const give = (lines) => page.setInputFiles('#sidecar', { name: 'm.csv', mimeType: 'text/csv', buffer: Buffer.from(lines.join('\n')) });
+  const head = 'VolumeName,Manufacturer,RescaleIntercept,RescaleSlope,XYSpacing,ZSpacing';
+  await give([head, 'train_1_a_1.nii.gz,x,0,1,"[1.5, 1.5]",9.5', 'train_3_a_1.nii.gz,x,0,1,"[1.5, 1.5]",9.5']);
+  await page.waitForSelector('#error:not([hidden])');
+  assert.equal(await page.textContent('#error-code'), 'SIDECAR');
+  await give([head, 'train_1_a_1.nii.gz,x,0,1,"[1.5, 1.5]",9.5', 'train_2_a_1.nii.gz,x,-8192,1,"[1.5, 1.5]",9.5']);
+  await page.waitForFunction(() => !document.querySelector('#corrected').hidden);
+  await idle(page);
+  assert.ok(await page.isHidden('#histogram'));
+  assert.match(await page.textContent('#strip'), /HU range-1,024 … 721/);
+  assert.match(await page.textContent('#corrected-text'), /slope 1, intercept -8,192/);
+  await page.click('#uncorrect');
+  await page.waitForSelector('#histogram svg');
+  await finish();
+});
+
+test('a metadata table: one row needs no name, and what is refused', () => {
+  const head = 'VolumeName;RescaleSlope;RescaleIntercept';
+  assert.deepEqual(scalingIn(`${head}\na.nii.gz;1;-1024`, 'b'), { slope: 1, intercept: -1024 });
+  for (const bad of ['', 'a,b\n1,2', head, `${head}\na;1;`, `${head}\na;1;x`]) assert.throws(() => scalingIn(bad, 'a'), { code: 'SIDECAR' }, bad);
 });
