@@ -138,6 +138,28 @@ test('views, an archive, a multiple-choice test', async () => {
   await finish();
 });
 
+test('a model in numbers', async () => {
+  const { page, finish } = await tests.newPackagePage();
+  assert.equal(await attempt(page, openSample), undefined);
+  const found = await attempt(page, async (names) => {
+    const { evaluateModel } = await import('/documents/evaluate.js');
+    const { session, volume } = window.sample;
+    const first = await session.encodeVolume(volume);
+    const other = await session.readVolume(await (await fetch('/sample/chest-2.nii.gz')).blob());
+    const images = new Map([['a', first], ['b', await session.encodeVolume(other)]]);
+    const reports = [{ id: 'a', findings: 'There is a nodule in the left lung.', impression: 'Lung nodule.' }, { id: 'b', findings: 'The heart is enlarged.', impression: 'Cardiomegaly.' }];
+    const row = (id, finding) => [id, ...names.map((name) => Number(name === finding))].join();
+    const labels = [['VolumeName', ...names].join(), row('a', 'Lung nodule'), row('b', 'Cardiomegaly')].join('\n');
+    return evaluateModel(session, reports, labels, images);
+  }, JSON.parse(await readFile(join(www, 'model/manifest.json'))).recipes.zeroShot.labels);
+  assert.equal(found.error, undefined, JSON.stringify(found.error));
+  assert.deepEqual([found.choice.items, found.retrieval.pairs, found.zeroShot.volumes], [2, 2, 2]);
+  assert.deepEqual(found.choice.byKind.map(({ kind }) => kind), ['presence']);
+  assert.ok(found.retrieval.reportToVolumeGain.ndcg[1].value <= 1 && found.zeroShot.macroAuroc.value <= 1);
+  assert.deepEqual(found.zeroShot.labels.filter(({ auroc }) => auroc).map(({ label }) => label), ['Cardiomegaly', 'Lung nodule']);
+  await finish();
+});
+
 test('a model from a folder; offline once the wasm module is there', async () => {
   const { page, finish } = await tests.newPackagePage();
   await attempt(page, () => document.body.append(Object.assign(document.createElement('input'), { type: 'file', webkitdirectory: true })));
