@@ -489,6 +489,15 @@ impl Manifest {
             return bad("similarity.temperature must be finite and text.layer_norm_eps between 0 and 1".into());
         }
         self.check_purpose()?;
+        for variant in self.variants.values() {
+            if !(variant.tie_tolerance.is_finite() && variant.tie_tolerance >= 0.0) {
+                return bad(format!("tieTolerance must be 0 or more, found {}", variant.tie_tolerance));
+            }
+            let known = variant.self_test.iter().flat_map(|known| [&known.tokens, &known.image, &known.text]);
+            if !known.flatten().all(|number| number.is_finite()) {
+                return bad("known answers must be finite".into());
+            }
+        }
         for file in self.variants.values().flat_map(|variant| self.files_of(variant)).chain(&self.files.tokenizer) {
             let plain = !file.path.is_empty()
                 && !file.path.starts_with('.')

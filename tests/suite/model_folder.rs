@@ -199,7 +199,7 @@ fn a_checkpoint_that_does_not_fit_is_refused_with_every_list() {
 #[test]
 fn absurd_manifests_are_refused() {
     type Spoil = fn(&mut Folder);
-    let cases: [(&str, Spoil); 13] = [
+    let cases: [(&str, Spoil); 14] = [
         ("manifest: schema must be 1, found 2", |f| f.manifest.schema = 2),
         ("manifest: vision.dim must be in 1..=1048576, found 0", |f| f.manifest.vision.dim = 0),
         ("manifest: vision.image_size must be a multiple of patch_size 10, found 41", |f| {
@@ -229,6 +229,9 @@ fn absurd_manifests_are_refused() {
         }),
         ("manifest: the classifier may have 536870912 numbers, found 16000000000000", |f| {
             f.manifest.classes = Some(1_000_000_000_000);
+        }),
+        ("manifest: tieTolerance must be 0 or more, found -1", |f| {
+            f.manifest.variants.get_mut("f32").unwrap().tie_tolerance = -1.0;
         }),
         ("manifest: file names must be letters, digits, `-`, `_` and `.`", |f| {
             f.manifest.files.tokenizer.as_mut().unwrap().path = "../tokenizer.json".into();

@@ -142,8 +142,11 @@ fn damaged_answers_are_no_manifest() {
     let json = serde_json::to_string(&folder.manifest).unwrap();
     let digits = json.split("\"codes\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
     assert_eq!(digits.len(), 48 * 4);
-    for damage in [&digits[1..], &digits[2..], "zz", "é"] {
-        let damaged = json.replace(&digits, damage);
+    // The last is of the mean token: a number that is none.
+    let token = json.split("\"tokens\":\"").nth(1).unwrap()[..8].to_owned();
+    let spoiled = [&digits[1..], &digits[2..], "zz", "é"].map(|damage| (digits.as_str(), damage));
+    for (digits, damage) in spoiled.into_iter().chain([(token.as_str(), "0000c07f")]) {
+        let damaged = json.replacen(digits, damage, 1);
         let found = SessionBuilder::new(&damaged, "q8", &Device::cpu()).expect_err(damage);
         assert_eq!(found.code(), "MANIFEST");
     }
