@@ -1069,8 +1069,10 @@ class Session {
    * @returns {Promise<import('./index.js').BuiltItems>}
    */
   buildItems(reports, { options = 4, strategies = ['random'], seed = 0, items, latents } = {}) {
-    return this.#call(async () => this.#wasm.buildItems(
-      reports.map(({ id, labels, meta, ...report }) => ({ id, report, labels, meta })), { options, strategies, seed, items }, latents?.vectors));
+    // Beside sections, `text` is only what the model is given.
+    const sources = reports.map(({ id, labels, meta = {}, findings = '', impression = '', text = '' }) =>
+      ({ id, report: { findings, impression, text: findings || impression ? '' : text }, labels, meta }));
+    return this.#call(async () => this.#wasm.buildItems(sources, { options, strategies, seed, items }, latents?.vectors));
   }
 
   clearCache() {

@@ -194,6 +194,8 @@ test('items, retrieval and zero-shot metrics are those of the command', async ()
     }
     const zeroShot = await session.evaluateLabels(labelled, settings);
     const external = await session.evaluateLabels(labelled.map((row) => ({ ...row, labels: row.labels.slice(2) })), { ...settings, set: 'rad-chest-ct' });
+    const plainOnes = [{ id: 'a', text: 'No nodule.' }, { id: 'b', impression: 'Emphysema.', text: 'not read' }];
+    const words = (await session.buildItems(plainOnes, { options: 2 })).items.map(({ options }) => options.map(({ text, impression }) => text ?? impression).sort());
     const code = (promise) => promise.then(() => 'accepted', (error) => error.code);
     const refused = [
       await code(session.buildItems(sources, { strategies: ['nn_text'] })), await code(session.buildItems(sources.slice(0, 1))), await code(session.buildItems(sources, { strategies: ['other'] })),
@@ -201,11 +203,12 @@ test('items, retrieval and zero-shot metrics are those of the command', async ()
       await code(store.evaluate({ labels: [] })), await code((await session.openStore()).evaluate()), await code(store.evaluate({ hubness: 'other' })),
     ];
     await session.close();
-    return { built, retrieval, plain, zeroShot, names: [table.set, table.names], external: external.labels.map(({ label }) => label), refused };
+    return { built, words, retrieval, plain, zeroShot, names: [table.set, table.names], external: external.labels.map(({ label }) => label), refused };
   }, strategies);
   assert.equal(found.error, undefined, JSON.stringify(found.error));
   assert.deepEqual(found.built.items, items);
   assert.equal(items.length, built.items);
+  assert.deepEqual(found.words, [['Emphysema.', 'No nodule.'], ['Emphysema.', 'No nodule.']]);
   assert.ok(items.some(({ options }) => options.some(({ kind }) => kind === 'nn_text')) && items.some(({ options }) => options.some(({ kind }) => kind === 'laterality')));
   assert.deepEqual(found.retrieval.summary, retrieval);
   assert.ok(retrieval.reportToVolumeGain.ndcg[1].value >= 0 && !('labelJaccard' in found.plain.summary));
