@@ -2,7 +2,7 @@
 
 export const BUDGETS = {
   // JavaScript as bundlers ship it: minified. Comments do not count; they are for readers of the source.
-  jsGzBytes: 18 * 1024, // pkg/*.js; WEB_PACKAGE.md K-30 allows 20 * 1024
+  jsGzBytes: 19 * 1024, // pkg/*.js; 18.0 KiB before threads, with shared devices and voxels of a program; WEB_PACKAGE.md K-30 allows 20 KB
   glueGzBytes: 11.5 * 1024, // pkg/wasm/ctmatch.js, made by wasm-bindgen
   appJsGzBytes: 28e3, // all scripts of the small Vite application of tests/consumers, glue included
   wasmGzBytes: 3.7e6, // to come down to 2.0e6 (WEB_PACKAGE.md K-30)

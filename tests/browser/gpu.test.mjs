@@ -285,6 +285,7 @@ test('a device of another library: used alone, left usable, its loss and its lim
     // Devices that will not do.
     result.cpu = await failure(open({ ...options, device, backend: 'cpu' }));
     result.none = await failure(open({ ...options, device: {} }));
+    result.budget = await failure(open({ ...options, device, gpuMemoryBudgetBytes: 1000 }));
     result.software = (await failure(open({ ...options, device, allowSoftwareAdapter: false }))).code;
     const small = await newDevice();
     const { limits } = small;
@@ -303,7 +304,8 @@ test('a device of another library: used alone, left usable, its loss and its lim
     return { ...result, vector };
   });
   assert.equal(found.error?.message, undefined, JSON.stringify(found.error));
-  const { vector, small, ...rest } = found;
+  const { vector, small, budget, ...rest } = found;
+  assert.deepEqual([budget.code, budget.limit, budget.found, budget.needed > 1000], ['LIMITS', 'gpuMemoryBudgetBytes', 1000, true]);
   assert.ok(cosine(vector, expected.image) >= MIN_COSINE);
   assert.deepEqual([small.code, small.limit, small.found, small.needed > 4096], ['LIMITS', 'maxStorageBufferBindingSize', 4096, true]);
   assert.deepEqual(rest, {
