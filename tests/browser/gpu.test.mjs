@@ -224,6 +224,35 @@ test('browsers that do not tell what an adapter is, or measure no times', { time
   await finish();
 });
 
+test('sessions that open at once get each its own device, and the browser is left as it was', { timeout: SLOW_MS }, async () => {
+  const { page, finish } = await tests.newPackagePage({ init: tamper });
+  const found = await attempt(page, async () => {
+    const { open } = window.ctmatch;
+    const { gpu } = navigator;
+    const used = new Map();
+    const { createBuffer } = GPUDevice.prototype;
+    GPUDevice.prototype.createBuffer = function counted(descriptor) {
+      used.set(this, (used.get(this) ?? 0) + 1);
+      return createBuffer.call(this, descriptor);
+    };
+    const options = { worker: false, model: '/model/manifest.json', allowSoftwareAdapter: true, selfTest: false };
+    const given = await Promise.all([1, 2].map(async () => (await gpu.requestAdapter()).requestDevice()));
+    // Another library has put its own in place.
+    const theirs = () => GPU.prototype.requestAdapter.call(gpu);
+    Object.defineProperty(gpu, 'requestAdapter', { value: theirs, configurable: true });
+    const opened = await Promise.all([
+      open({ ...options, device: given[0] }), open(options), open({ ...options, device: {} }).catch(({ code }) => code), open({ ...options, device: given[1] }), open(options),
+    ]);
+    const counts = window.gpuTest.devices.map((device) => used.get(device));
+    for (const session of opened) await session.close?.();
+    return { counts, kept: gpu.requestAdapter === theirs, refused: opened[2] };
+  });
+  const [count] = found.counts ?? [];
+  assert.ok(count > 10, JSON.stringify(found));
+  assert.deepEqual(found, { counts: Array(4).fill(count), kept: true, refused: 'INVALID_ARGUMENT' });
+  await finish();
+});
+
 test('a device of another library: used alone, left usable, its loss and its limits noticed', { timeout: 4 * SLOW_MS }, async () => {
   const { page, finish } = await tests.newPackagePage({ init: tamper, expect: /lost|destroyed|GPU/i });
   const expected = JSON.parse(await readFile(EXPECTED, 'utf8'));
