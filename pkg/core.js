@@ -7,6 +7,7 @@ import { lentAdapter, ownAdapter, withAdapter } from './device.js';
 import { ASYNC_DISPOSE, CtmatchError } from './error.js';
 import { adapterName, findAdapter, gpuMissing, gpuRefusal, REASONS, wasmBlocked } from './probe.js';
 import { planThreads, startThreads } from './threads.js';
+import { niftiOf } from './voxels.js';
 import { ModelCache, modelFiles, parseManifest, request, resolved } from './weights.js';
 
 export { exportLatents, importLatents } from './latents.js';
@@ -656,10 +657,16 @@ class Session {
    * @param {Engine} engine
    * @param {string} manifest
    * @param {string[]} names
+   * @param {import('./index.js').ModelManifest['variants']} variants
    */
-  #beginModel(engine, manifest, names) {
+  #beginModel(engine, manifest, names, variants) {
+    const { gpuMemoryBudgetBytes: found = Infinity } = this.#options;
     for (const [i, name] of names.entries()) {
       try {
+        const needed = variants[name]?.gpuBytes;
+        if (needed > found && engine.info().backend === 'webgpu') {
+          throw new CtmatchError('LIMITS', `${name} needs ${needed} bytes on the GPU, gpuMemoryBudgetBytes is ${found}`, { detail: { limit: 'gpuMemoryBudgetBytes', needed, found } });
+        }
         /** @type {import('./index.js').Shard[]} */
         const files = engine.beginModel(manifest, name);
         return files;
@@ -687,7 +694,7 @@ class Session {
       this.#engine = engine;
       try {
         either?.throwIfAborted();
-        const all = this.#beginModel(engine, manifest, names);
+        const all = this.#beginModel(engine, manifest, names, parsed?.variants ?? {});
         const totalBytes = all.reduce((sum, file) => sum + file.bytes, 0);
         let loadedBytes = 0;
         const onBytes = (/** @type {number} */ bytes, /** @type {import('./weights.js').Source} */ source) => {
@@ -762,14 +769,15 @@ class Session {
    */
   readVolume(source, { signal, onProgress, ...options } = {}) {
     return this.#call(async (either) => {
-      /** Kept for the clean copy: handles, not bytes. @type {Blob} */
+      /** Kept for the clean copy: handles, not bytes. @type {Blob | undefined} */
       let body;
       /** @type {Blob | undefined} */
       let header;
       if (source instanceof Blob) body = source;
       else if (source instanceof ArrayBuffer) body = new Blob([source]);
-      else if (source?.header instanceof Blob && source.image instanceof Blob) ({ header, image: body } = source);
-      else throw invalid('expected a Blob, an ArrayBuffer or { header, image }');
+      else if ('data' in Object(source)) body = niftiOf(/** @type {import('./index.js').Voxels} */ (source));
+      else if ('header' in Object(source)) ({ header, image: body } = /** @type {{ header: Blob, image: Blob }} */ (source));
+      if (!(body instanceof Blob) || (header && !(header instanceof Blob))) throw invalid('expected a Blob, an ArrayBuffer, { header, image } or voxels');
       const reading = { ...options, fileName: nameOf(header ?? body) };
       let raw;
       if (header) {

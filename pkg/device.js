@@ -61,34 +61,37 @@ export const lentAdapter = (device) => adapter(device, device.adapterInfo, async
   });
 });
 
+/** @type {Promise<void>} */
 let turn = Promise.resolve();
 
 /**
- * Runs `open`, which asks the browser for an adapter, and gets this one. One at a time: another session must not get it.
+ * Runs `open`, which asks the browser for an adapter, and gets this one. One at a time until it has: another session must not get it.
  * @template T
  * @param {ReturnType<typeof adapter>} given
  * @param {() => Promise<T>} open
  * @returns {Promise<T>}
  */
-export function withAdapter(given, open) {
-  const opened = turn.then(async () => {
-    const { gpu } = navigator;
-    const before = Object.getOwnPropertyDescriptor(gpu, 'requestAdapter');
-    const restore = () => {
-      delete (/** @type {any} */ (gpu).requestAdapter);
-      if (before) Object.defineProperty(gpu, 'requestAdapter', before);
-    };
-    const value = async () => {
-      restore();
-      return given;
-    };
+export async function withAdapter(given, open) {
+  const before = turn;
+  let next = () => {};
+  turn = new Promise((resolve) => { next = resolve; });
+  await before;
+  const { gpu } = navigator;
+  const own = Object.getOwnPropertyDescriptor(gpu, 'requestAdapter');
+  let restore = () => {
+    restore = () => {};
+    delete (/** @type {any} */ (gpu).requestAdapter);
+    if (own) Object.defineProperty(gpu, 'requestAdapter', own);
+    next();
+  };
+  const value = async () => {
+    restore();
+    return given;
+  };
+  try {
     Object.defineProperty(gpu, 'requestAdapter', { value, configurable: true });
-    try {
-      return await open();
-    } finally {
-      restore();
-    }
-  });
-  turn = opened.then(() => {}, () => {});
-  return opened;
+    return await open();
+  } finally {
+    restore();
+  }
 }

@@ -105,6 +105,8 @@ export interface OpenOptions extends CallOptions {
   network?: 'same-origin' | 'offline' | { allow: readonly string[] };
   /** default false: a fallback adapter is SOFTWARE_ADAPTER */
   allowSoftwareAdapter?: boolean;
+  /** of the manifest's `gpuBytes`; a variant that needs more is passed over, and LIMITS when none is left */
+  gpuMemoryBudgetBytes?: number;
   /**
    * A device to share with another library; implies `worker: false`. The model must fit its limits (LIMITS), and f16 and subgroups are
    * used if they were requested with it. `close` leaves it usable, with the caller's own buffers. Any error on it during a call makes
@@ -127,7 +129,9 @@ export interface OpenOptions extends CallOptions {
 export declare function open(o?: OpenOptions): Promise<Session>;
 
 /** No ReadableStream: a source must be able to start again. */
-export type VolumeSource = Blob | ArrayBuffer | { header: Blob; image: Blob };
+export type VolumeSource = Blob | ArrayBuffer | { header: Blob; image: Blob } | Voxels;
+/** Voxels of a program, first axis fastest. `orientation`: where each axis runs to, as 'LPS'; the first voxel is at 0, 0, 0 mm. */
+export interface Voxels { data: Int16Array; dims: Triple; spacingMm: Triple; orientation: string }
 export interface ReadOptions extends CallOptions {
   /** from 0, for a file with more than one volume */
   frame?: number;

@@ -9,14 +9,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { README, RECIPES } from './fences.mjs';
-import { attempt, host, repository, startServer, www } from './harness.mjs';
+import { attempt, host, repository, SLOW_MS, startServer, www } from './harness.mjs';
 import { POLICY_HEADERS } from './serve.mjs';
 
 // Served as /documents, with the package where a bundler would have put it.
 const folder = mkdtempSync(join(tmpdir(), 'ctmatch-documents-'));
-for (const [name, code] of Object.entries({ ...README, ...RECIPES })) writeFileSync(join(folder, name), code.replace("'ctmatch'", "'/ctmatch/index.js'"));
+for (const [name, code] of Object.entries({ ...README, ...RECIPES })) writeFileSync(join(folder, name), code.replace("'ctmatch'", "'/ctmatch/index.js'").replace("'@niivue/niivue'", "'/niivue/index.js'"));
 after(() => rm(folder, { recursive: true, force: true }));
-const tests = host({ gpu: false, mounts: { '/documents': folder } });
+const NIIVUE = join(repository, 'tests/browser/node_modules/@niivue/niivue/dist');
+const tests = host({ mounts: { '/documents': folder, '/niivue': NIIVUE } });
 
 const openSample = async () => {
   const { open } = window.ctmatch;
@@ -93,6 +94,49 @@ test('cancel; encode again', async () => {
     return { whole: whole.vector.length, last, cancelled: cancelled === undefined, again: again.vector.length, recovered, other };
   });
   assert.deepEqual({ ...found, last: found.last > 0 && found.last < 1 }, { whole: 96, last: true, cancelled: true, again: 96, recovered: 1, other: 'GPU_OOM' });
+  await finish();
+});
+
+test('a map over its volume in NiiVue', { timeout: SLOW_MS }, async () => {
+  const { page, finish } = await tests.newPackagePage();
+  assert.equal(await attempt(page, openSample), undefined);
+  const found = await attempt(page, async () => {
+    const { showMap } = await import('/documents/niivue-overlay.js');
+    const { session, volume } = window.sample;
+    const map = await session.explain(volume, { label: 'Lung nodule', volume });
+    const file = new File([await (await fetch('/sample/chest.nii.gz')).blob()], 'chest.nii.gz');
+    const canvas = Object.assign(document.createElement('canvas'), { width: 300, height: 200 });
+    document.body.append(canvas);
+    const viewer = await showMap(canvas, file, volume, map);
+    const { volumes: [base, overlay], gl } = viewer;
+    viewer.drawScene();
+    const pixels = new Uint32Array(gl.drawingBufferWidth * gl.drawingBufferHeight);
+    gl.readPixels(0, 0, gl.drawingBufferWidth, gl.drawingBufferHeight, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(pixels.buffer));
+    return {
+      dims: [base, overlay].map(({ hdr }) => hdr.dims.slice(1, 4)),
+      // At the middle of each cube, in the viewer's own coordinates.
+      top: map.top.map(({ value, centerMm }) => value - overlay.getValue(...overlay.mm2vox(centerMm))), colours: new Set(pixels).size,
+    };
+  });
+  assert.equal(found.error, undefined, JSON.stringify(found.error));
+  assert.deepEqual([found.dims, found.top.length], [Array(2).fill([208, 160, 30]), 10]);
+  assert.ok(found.colours > 100, `${found.colours} colours`);
+  for (const off of found.top) assert.ok(Math.abs(off) < 1e-6, JSON.stringify(found));
+  await finish();
+});
+
+test('a shared device', { timeout: SLOW_MS }, async () => {
+  const { page, finish } = await tests.newPackagePage();
+  const found = await attempt(page, async () => {
+    const { openOn } = await import('/documents/shared-device.js');
+    const options = { model: '/model/manifest.json', allowSoftwareAdapter: true, selfTest: false };
+    const { device, session } = await openOn(await navigator.gpu.requestAdapter(), options);
+    const { backend, gpuBytes } = session.info;
+    await session.close();
+    const { size } = device.createBuffer({ size: 4, usage: GPUBufferUsage.COPY_DST });
+    return { backend, there: gpuBytes > 0, subgroups: device.features.has('subgroups'), size };
+  });
+  assert.deepEqual(found, { backend: 'webgpu', there: true, subgroups: true, size: 4 });
   await finish();
 });
 

@@ -224,6 +224,35 @@ test('browsers that do not tell what an adapter is, or measure no times', { time
   await finish();
 });
 
+test('sessions that open at once get each its own device, and the browser is left as it was', { timeout: SLOW_MS }, async () => {
+  const { page, finish } = await tests.newPackagePage({ init: tamper });
+  const found = await attempt(page, async () => {
+    const { open } = window.ctmatch;
+    const { gpu } = navigator;
+    const used = new Map();
+    const { createBuffer } = GPUDevice.prototype;
+    GPUDevice.prototype.createBuffer = function counted(descriptor) {
+      used.set(this, (used.get(this) ?? 0) + 1);
+      return createBuffer.call(this, descriptor);
+    };
+    const options = { worker: false, model: '/model/manifest.json', allowSoftwareAdapter: true, selfTest: false };
+    const given = await Promise.all([1, 2].map(async () => (await gpu.requestAdapter()).requestDevice()));
+    // Another library has put its own in place.
+    const theirs = () => GPU.prototype.requestAdapter.call(gpu);
+    Object.defineProperty(gpu, 'requestAdapter', { value: theirs, configurable: true });
+    const opened = await Promise.all([
+      open({ ...options, device: given[0] }), open(options), open({ ...options, device: {} }).catch(({ code }) => code), open({ ...options, device: given[1] }), open(options),
+    ]);
+    const counts = window.gpuTest.devices.map((device) => used.get(device));
+    for (const session of opened) await session.close?.();
+    return { counts, kept: gpu.requestAdapter === theirs, refused: opened[2] };
+  });
+  const [count] = found.counts ?? [];
+  assert.ok(count > 10, JSON.stringify(found));
+  assert.deepEqual(found, { counts: Array(4).fill(count), kept: true, refused: 'INVALID_ARGUMENT' });
+  await finish();
+});
+
 test('a device of another library: used alone, left usable, its loss and its limits noticed', { timeout: 4 * SLOW_MS }, async () => {
   const { page, finish } = await tests.newPackagePage({ init: tamper, expect: /lost|destroyed|GPU/i });
   const expected = JSON.parse(await readFile(EXPECTED, 'utf8'));
@@ -285,6 +314,7 @@ test('a device of another library: used alone, left usable, its loss and its lim
     // Devices that will not do.
     result.cpu = await failure(open({ ...options, device, backend: 'cpu' }));
     result.none = await failure(open({ ...options, device: {} }));
+    result.budget = await failure(open({ ...options, device, gpuMemoryBudgetBytes: 1000 }));
     result.software = (await failure(open({ ...options, device, allowSoftwareAdapter: false }))).code;
     const small = await newDevice();
     const { limits } = small;
@@ -303,7 +333,8 @@ test('a device of another library: used alone, left usable, its loss and its lim
     return { ...result, vector };
   });
   assert.equal(found.error?.message, undefined, JSON.stringify(found.error));
-  const { vector, small, ...rest } = found;
+  const { vector, small, budget, ...rest } = found;
+  assert.deepEqual([budget.code, budget.limit, budget.found, budget.needed > 1000], ['LIMITS', 'gpuMemoryBudgetBytes', 1000, true]);
   assert.ok(cosine(vector, expected.image) >= MIN_COSINE);
   assert.deepEqual([small.code, small.limit, small.found, small.needed > 4096], ['LIMITS', 'maxStorageBufferBindingSize', 4096, true]);
   assert.deepEqual(rest, {

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { before, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { exportLatents, importLatents, open, probe } from '../../pkg/index.js';
-import { cosine, EXPECTED, MIN_COSINE, www } from './harness.mjs';
+import { cosine, EXPECTED, MIN_COSINE, sampleNifti, www } from './harness.mjs';
 
 const MANIFEST = pathToFileURL(join(www, 'model/manifest.json'));
 const code = (promise) => promise.then(() => 'no error', (error) => error.code ?? String(error));
@@ -47,6 +47,35 @@ test('what is not there is said', async () => {
     remote: await code(open({ ...cpu, model: 'https://example.org/manifest.json' })),
     base: await code(open({ ...cpu, model: manifest })),
   }, { worker: 'WORKER_BLOCKED', gpu: 'NO_WEBGPU', relative: 'INVALID_ARGUMENT', missing: 'NETWORK', remote: 'NETWORK_POLICY', base: 'INVALID_ARGUMENT' });
+});
+
+test('voxels of a program are a volume like any other', async () => {
+  const session = await open({ worker: false, backend: 'cpu' });
+  const file = await session.readVolume(new Blob([await readFile(join(www, 'sample/chest.nii.gz'))]));
+  const { dims, spacingMm, orientation } = file;
+  assert.equal(orientation, 'LPS');
+  const nifti = await sampleNifti();
+  const data = new Int16Array(nifti.buffer.slice(nifti.byteOffset + 352));
+  const [width, height, depth] = dims;
+  // The same voxels with other axes first, the second one backwards.
+  const turned = new Int16Array(data.length);
+  for (let [z, at] = [0, 0]; z < depth; z++) for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) turned[z + depth * (height - 1 - y + height * x)] = data[at++];
+  for (const source of [
+    { data, dims, spacingMm, orientation }, { data: turned, dims: dims.toReversed(), spacingMm: spacingMm.toReversed(), orientation: 'SAL' },
+  ]) {
+    const volume = await session.readVolume(source);
+    assert.deepEqual([volume.dims, volume.orientation, volume.orientationKnown, volume.identifiers], [dims, source.orientation, true, []]);
+    for (const [plane, index] of [['axial', 7], ['coronal', 50], ['sagittal', 90]]) {
+      const [found, wanted] = [await volume.slice(plane, index), await file.slice(plane, index)];
+      assert.deepEqual([found.hu, found.spacingMm], [wanted.hu, wanted.spacingMm], plane);
+    }
+  }
+  const source = { data, dims, spacingMm, orientation };
+  for (const wrong of [{ orientation: 'LPL' }, { orientation: 'XYZ' }, { orientation: 7 }, { dims: [1, 2, 3] }, { dims: undefined }, { spacingMm: [1, 0, 1] }, { data: [...data.subarray(0, 9)] }]) {
+    assert.equal(await code(session.readVolume({ ...source, ...wrong })), 'INVALID_ARGUMENT', JSON.stringify(Object.keys(wrong)));
+  }
+  for (const wrong of [7, undefined, null, {}, { header: 1, image: 2 }, { header: new Blob([]) }]) assert.equal(await code(session.readVolume(wrong)), 'INVALID_ARGUMENT');
+  await session.close();
 });
 
 test('latents go into a safetensors file and come back', async () => {

@@ -21,6 +21,8 @@ export async function example(file: File, signal: AbortSignal): Promise<string> 
   const hints: number[] = (await session.textHints(new Set(['first report']))).map((found) => found.length);
   const { summary, voxels } = await session.privacyNotices(masked.length + texts.length + hints.length + clean.size);
   console.log(summary.en, voxels.zh);
+  const held = await session.readVolume({ data: new Int16Array(6), dims: [1, 2, 3], spacingMm: [1, 1, 1], orientation: 'LPS' });
+  held.close();
   const image = await session.encodeVolume(volume, { accept: ['W_UNITS'], signal });
   const reports = await session.encodeReports(['first report', { id: 'b', text: 'second report' }], { signal });
   const { min, max } = await volume.modelBox();
@@ -60,6 +62,11 @@ export async function example(file: File, signal: AbortSignal): Promise<string> 
   // @ts-expect-error a report set is not an image latent
   await session.rank(reports, image);
   const here: Session = await openHere({ worker: false, cache: 'memory', network: 'offline' });
+  const device: GPUDevice = await (await navigator.gpu.requestAdapter())!.requestDevice();
+  await using shared = await open({ device, gpuMemoryBudgetBytes: 2e9 });
+  // @ts-expect-error an adapter is no device
+  await open({ device: await navigator.gpu.requestAdapter() });
+  await shared.clearCache();
   await here.clearCache();
   await here.close();
   return best.toFixed(3);
