@@ -48,7 +48,7 @@ export function record({ ranking, volume, set, info, accepted, timingsMs, image 
     },
     preprocess: p.preprocess,
     runtime: {
-      backend: p.backend, adapter_info: p.adapter, software: info.software ?? false, browser: navigator.userAgent,
+      backend: p.backend, threads: p.threads, adapter_info: p.adapter, software: info.software ?? false, browser: navigator.userAgent,
       timings_ms: timingsMs, degraded: p.degraded, self_test: p.selfTest,
     },
     // Questions are a person's words: they stay on the page.
