@@ -132,6 +132,8 @@ function ruleCounts(identifiers) {
  * @typedef {import('./wasm/ctmatch.js').Target} Target
  * @typedef {import('./wasm/ctmatch.js').VolumeReader} VolumeReader
  * @typedef {import('./index.js').OneThread} OneThread
+ * @typedef {{ baseUrl?: string, script?: string, lock?: string }} Home in the package's worker: the page's address, the worker's script, and a
+ *   lock that is held as long as it lives
  */
 
 // One module is for WebGPU and computes on the CPU too, but in one thread; the other is for the CPU alone, and threads share its memory.
@@ -172,10 +174,10 @@ function ignoreTraps(listener) {
   }
 }
 
-/** @param {WebAssembly.Module} module @param {number} threads @param {string} [lock] */
-async function startPool(module, threads, lock) {
+/** @param {WebAssembly.Module} module @param {number} threads @param {Home} home */
+async function startPool(module, threads, { script = '', lock }) {
   try {
-    await startThreads(threads - 1, { module, memory: cpuModule.sharedMemory(), lock });
+    await startThreads(threads - 1, script, { module, memory: cpuModule.sharedMemory(), lock });
     cpu.threads = threads;
   } catch {
     cpu.oneThread = 'not-started';
@@ -442,7 +444,7 @@ class Session {
   #lose = () => {};
   lost = this.#watchLoss();
 
-  /** @param {OpenOptions & { baseUrl?: string, lock?: string }} options */
+  /** @param {OpenOptions & Home} options */
   constructor(options) {
     this.#options = options;
     this.#network = { policy: options.network ?? 'same-origin', urls: /** @type {string[]} */ ([]) };
@@ -581,12 +583,12 @@ class Session {
   /** @param {typeof main | typeof cpu} chosen @param {WebAssembly.Module} module @param {number} threads */
   async #startModule(chosen, module, threads) {
     (await chosen.wasm.default({ module_or_path: module })).__wasm_call_ctors();
-    if (chosen === cpu) await startPool(module, threads, this.#options.lock);
+    if (chosen === cpu) await startPool(module, threads, this.#options);
   }
 
   /** The module for the CPU alone where it can have threads; elsewhere the other, and why. */
   async #chooseModule() {
-    const { backend = 'webgpu', fallback = 'error', allowSoftwareAdapter = false, threads, wasmUrl, cpuWasmUrl, baseUrl } = this.#options;
+    const { backend = 'webgpu', fallback = 'error', allowSoftwareAdapter = false, wasmUrl, cpuWasmUrl, baseUrl } = this.#options;
     // Turbopack makes objects of its own of these, without an origin; their `href` is relative to the page.
     const address = (/** @type {string | URL} */ url) => resolved(url, baseUrl ?? globalThis.location?.href);
     const url = address(wasmUrl ?? new URL('./wasm/ctmatch_bg.wasm', import.meta.url).href);
@@ -597,7 +599,7 @@ class Session {
       return { chosen: main, url, threads: 1 };
     };
     if (backend === 'webgpu' && !this.#gpuRefused) return alone('gpu-failed');
-    const plan = planThreads(threads);
+    const plan = planThreads(this.#options);
     if (plan.oneThread) return alone(plan.oneThread);
     const missing = wasmUrl ? !cpuWasmUrl : this.#network.policy === 'offline' && !cpu.ready && !(await this.#cache.recall(cpuUrl));
     return missing ? alone('no-module') : { chosen: cpu, url: cpuUrl, threads: plan.threads };
@@ -1116,7 +1118,7 @@ class Session {
   }
 }
 
-/** @param {OpenOptions & { baseUrl?: string, lock?: string }} [options] `baseUrl`: the page's, when this runs in a worker; `lock`: held as long as that lives */
+/** @param {OpenOptions & Home} [options] */
 export async function open(options = {}) {
   const { signal, onProgress, model, ...lasting } = options;
   const session = new Session(lasting);

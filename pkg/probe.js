@@ -107,18 +107,18 @@ async function probeModel({ model, variant = 'auto', network = 'same-origin', ca
 
 /**
  * In the calling thread.
- * @param {import('./index.js').ProbeOptions & { baseUrl?: string }} [options]
+ * @param {import('./index.js').ProbeOptions & { baseUrl?: string, script?: string }} [options]
  * @returns {Promise<ProbeReport>}
  */
 export async function probe(options = {}) {
-  const { model, signal, allowSoftwareAdapter = false, cache = 'opfs', threads } = options;
+  const { model, signal, allowSoftwareAdapter = false, cache = 'opfs' } = options;
   signal?.throwIfAborted();
   const [webgpu, storage, blocked, wanted] = await Promise.all([
     probeGpu(allowSoftwareAdapter), probeStorage(), wasmBlocked(), model && probeModel({ ...options, model }),
   ]);
   signal?.throwIfAborted();
   const simd = globalThis.WebAssembly?.validate(VECTOR_MODULE) ?? false;
-  const plan = planThreads(threads);
+  const plan = planThreads(options);
   const free = (storage.quotaBytes ?? Infinity) - (storage.usageBytes ?? 0);
   const notes = [
     ...(webgpu.reason ? [`${REASONS[webgpu.reason]}; the CPU is much slower`] : []),

@@ -1,5 +1,7 @@
 // The threads of the CPU backend: how many there may be, and how they are started.
 
+import init, { work } from './wasm/ctmatch_cpu.js';
+
 /** @typedef {import('./index.js').OneThread} OneThread */
 
 // A product of the model is cut into few parts: more threads than this wait for each other.
@@ -11,25 +13,25 @@ const START_MS = 10_000;
 /** @type {Record<OneThread, string>} */
 export const ONE_THREAD = {
   asked: 'one thread was asked for',
-  'not-a-worker': 'a page\'s own thread and Node may not wait for others',
+  'not-in-worker': 'only the package\'s own worker has more',
   'not-isolated': 'the page is not cross-origin isolated: serve it with COOP and COEP',
   'no-shared-memory': 'this browser has no memory or no waiting that threads can share',
   'one-core': 'the browser tells of one processor core',
   'no-module': 'the module for threads is missing: `wasmUrl` was given without `cpuWasmUrl`, or it was not stored for offline use',
   'gpu-failed': 'the CPU took over after the module for the GPU was started',
-  'not-started': 'the threads did not start; check worker-src, Trusted Types and that thread.js is served',
+  'not-started': 'the threads did not start; check worker-src and Trusted Types',
 };
 
 /**
- * What the calling thread can have.
- * @param {number} [wanted]
+ * What the calling worker can have.
+ * @param {{ threads?: number, script?: string }} options `script`: of the worker, when it is the package's, which can become a thread too
  * @returns {{ threads: number, oneThread?: OneThread }}
  */
-export function planThreads(wanted) {
+export function planThreads({ threads: wanted = MOST, script }) {
   /** @param {OneThread} oneThread */
   const one = (oneThread) => ({ threads: 1, oneThread });
-  if (wanted !== undefined && wanted <= 1) return one('asked');
-  if (!('WorkerGlobalScope' in globalThis)) return one('not-a-worker');
+  if (wanted <= 1) return one('asked');
+  if (!script) return one('not-in-worker');
   if (!globalThis.crossOriginIsolated) return one('not-isolated');
   try {
     // As large as the module's may become: 4 GiB of addresses. Its futures wait by `waitAsync`.
@@ -38,39 +40,59 @@ export function planThreads(wanted) {
   } catch {
     return one('no-shared-memory');
   }
-  const threads = Math.min(wanted ?? MOST, navigator.hardwareConcurrency ?? 1);
+  const threads = Math.min(wanted, navigator.hardwareConcurrency ?? 1);
   return threads > 1 ? { threads } : one('one-core');
 }
 
 /**
- * Starts workers that are ready to become threads. They end with the calling worker.
- * @param {number} count
- * @param {{ module: WebAssembly.Module, memory: WebAssembly.Memory, lock?: string }} start `lock`: taken away from the calling worker
- *   when a thread fails
+ * @typedef {{ module: WebAssembly.Module, memory: WebAssembly.Memory, lock?: string }} Start `lock`: of the session's worker, taken from it when
+ *   a thread fails
+ * @param {string} script @param {WorkerType} type @param {Start} start
  */
-export async function startThreads(count, start) {
-  /** @type {Worker[]} */
-  const workers = [];
+async function startThread(script, type, start) {
+  const worker = new Worker(script, { type });
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
   try {
-    await Promise.race([
-      new Promise((_, reject) => { timer = setTimeout(() => reject(new Error('no answer')), START_MS); }),
-      Promise.all(Array.from({ length: count }, () => new Promise((resolve, reject) => {
-        const worker = new Worker(new URL('./thread.js', import.meta.url), { type: 'module' });
-        workers.push(worker);
-        worker.onmessage = ({ data }) => (data === undefined ? resolve(undefined) : reject(new Error(data)));
-        worker.onerror = (event) => {
-          event.preventDefault(); // or it would be the session's own
-          reject(event);
-        };
-        worker.postMessage(start);
-      }))),
-    ]);
+    await new Promise((resolve, reject) => {
+      timer = setTimeout(() => reject(new Error('no answer')), START_MS);
+      worker.onmessage = ({ data }) => (data === undefined ? resolve(undefined) : reject(new Error(data)));
+      worker.onerror = (event) => {
+        event.preventDefault(); // or it would be the session's own
+        reject(event);
+      };
+      worker.postMessage({ thread: start });
+    });
+    return worker;
   } catch (cause) {
-    for (const worker of workers) worker.terminate();
+    worker.terminate();
     throw cause;
   } finally {
     clearTimeout(timer);
+  }
+}
+
+/** Workers that are ready to become threads; they end with the calling one. @param {number} count @param {string} script @param {Start} start */
+export async function startThreads(count, script, start) {
+  // Some bundlers make classic scripts of workers, which import nothing as a module.
+  const first = await startThread(script, 'module', start).then(() => 'module', () => startThread(script, 'classic', start).then(() => 'classic'));
+  const type = /** @type {WorkerType} */ (first);
+  await Promise.all(Array.from({ length: count - 1 }, () => startThread(script, type, start)));
+}
+
+/** What a worker does instead of serving a session. @param {Start} start */
+export async function becomeThread({ module, memory, lock }) {
+  try {
+    await init({ module_or_path: module, memory });
+  } catch (error) {
+    postMessage(String(error));
+    return;
+  }
+  postMessage(undefined);
+  try {
+    work();
+  } catch {
+    // The session's worker may wait for this thread for ever and take no message: whoever waits for its lock learns that it is over.
+    if (lock) navigator.locks?.request(lock, { steal: true }, () => {}).catch(() => {});
   }
 }

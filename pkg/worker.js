@@ -1,6 +1,7 @@
 // The message shell around a session: `{ id, method, args }` in, `{ id, value | error, info }` out.
 
 import { CtmatchError, open, probe } from './core.js';
+import { becomeThread } from './threads.js';
 
 /** @type {Awaited<ReturnType<typeof open>> | undefined} */
 let session;
@@ -16,7 +17,7 @@ let lastHandle = 0;
 /** Given up when this worker ends. @type {string | undefined} */
 let lock;
 
-// Trusted Types ask this worker's own policy for the threads' script. Where the name is not allowed there is one thread.
+// Trusted Types ask this worker's own policy for the script of a thread, which is this one. Where the name is not allowed there are none.
 try {
   const own = (/** @type {string} */ url) => (new URL(url, location.href).origin === location.origin ? url : null);
   /** @type {any} */ (globalThis).trustedTypes?.createPolicy('default', { createScriptURL: own });
@@ -61,10 +62,10 @@ const methods = {
     return {};
   },
   async probe({ signal }, options) {
-    return { value: await probe({ ...options, signal }) };
+    return { value: await probe({ ...options, signal, script: location.href }) };
   },
   async open(call, options) {
-    session = await open({ ...options, ...call, lock });
+    session = await open({ ...options, ...call, script: location.href, lock });
     watchLoss();
     return {};
   },
@@ -189,10 +190,11 @@ const plainError = (error) => {
   return error instanceof CtmatchError ? { name, code, message, retryable, detail } : { name, message: message ?? String(error) };
 };
 
-addEventListener('message', async ({ data: { id, method, args } }) => {
+addEventListener('message', async ({ data: { id, method, args, thread } }) => {
+  if (thread) return becomeThread(thread);
   if (method === 'abort') {
     calls.get(id)?.abort();
-    return;
+    return undefined;
   }
   const controller = new AbortController();
   calls.set(id, controller);
@@ -205,4 +207,5 @@ addEventListener('message', async ({ data: { id, method, args } }) => {
   } finally {
     calls.delete(id);
   }
+  return undefined;
 });

@@ -59,7 +59,7 @@ export function record({ ranking, volume, set, info, accepted, timingsMs, image,
     },
     preprocess: { ...p.preprocess, text_source: set.view },
     runtime: {
-      backend: p.backend, adapter_info: p.adapter, limits: device.limits, shader_f16: device.features.f16, software: info.software ?? false,
+      backend: p.backend, threads: p.threads, adapter_info: p.adapter, limits: device.limits, shader_f16: device.features.f16, software: info.software ?? false,
       browser: navigator.userAgent, os: /** @type {any} */ (navigator).userAgentData?.platform ?? navigator.platform,
       timings_ms: timingsMs, degraded: p.degraded, self_check: { name: 'known answers', pass: p.selfTest === 'passed', ...info.selfTest },
     },

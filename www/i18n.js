@@ -300,6 +300,8 @@ export const MESSAGES = {
   settings: ['Where the model runs', '模型运行位置'],
   backend_webgpu: ['GPU (WebGPU)', 'GPU（WebGPU）'],
   backend_cpu: ['CPU (slow)', 'CPU（较慢）'],
+  threads: ['{n} threads', '{n} 线程'],
+  one_thread: ['one thread', '单线程'],
   allow_software: ['Allow software adapter (slow)', '允许软件适配器（较慢）'],
   use_cpu: ['Use the CPU instead', '改用 CPU'],
   use_software: ['Allow the software adapter and rank', '允许软件适配器并排序'],

@@ -100,9 +100,10 @@ on('controls', () => {
   for (const input of document.querySelectorAll('.settings input, #model button, #model-url')) /** @type {HTMLInputElement} */ (input).disabled = busy;
   $('model-own').hidden = state.modelRef === MANIFEST;
 
-  const { backend, adapter, software, model, variant: name } = state.session?.info ?? {};
+  const { backend, adapter, software, threads, model, variant: name } = state.session?.info ?? {};
   const device = backend === 'webgpu' ? 'WebGPU' : 'CPU';
-  const badge = backend ? [device, ...(adapter === device ? [] : [adapter]), ...(software ? [text('software')] : []), name] : [text('backend_none')];
+  const computing = threads && (threads > 1 ? text('threads', { n: threads }) : text('one_thread'));
+  const badge = backend ? [device, ...(adapter === device ? [] : [adapter]), ...(software ? [text('software')] : []), name, computing] : [text('backend_none')];
   $('backend-badge').textContent = badge.filter(Boolean).join(' · ');
 
   const license = model?.license ?? state.manifest?.license;

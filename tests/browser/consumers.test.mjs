@@ -13,7 +13,7 @@ import { gzipSync } from 'node:zlib';
 import { BUDGETS } from './budgets.mjs';
 import { POLICY, README, RECIPES } from './fences.mjs';
 import { newPage, pkg, repository, SLOW_MS, startBrowser, www } from './harness.mjs';
-import { serve } from './serve.mjs';
+import { POLICY_HEADERS, serve } from './serve.mjs';
 
 const projects = join(repository, 'tests/consumers');
 // Installed tools, by project and lock file, for the next run.
@@ -97,6 +97,9 @@ function headers(html) {
   return { 'Content-Security-Policy': POLICY.replace("'wasm-unsafe-eval'", ["'wasm-unsafe-eval'", ...new Set(inline)].join(' ')), 'X-Content-Type-Options': 'nosniff' };
 }
 
+/** With which a page is cross-origin isolated. */
+const ISOLATION = Object.fromEntries(Object.entries(POLICY_HEADERS).filter(([name]) => name.startsWith('Cross-Origin-')));
+
 /** Opens the page and reads the ranking off it. */
 async function ranks(origin, expect) {
   const { page, finish } = await newPage(browser, { origin, path: '/', expect });
@@ -108,12 +111,12 @@ async function ranks(origin, expect) {
 
 const CONSUMERS = {
   vite: { build: ['vite', 'build'], files: { 'options.js': 'export const options = { allowSoftwareAdapter: true };\n' } },
-  webpack: { build: ['webpack'], page: true },
-  parcel: { build: ['parcel', 'build', 'index.html', '--no-source-maps', '--no-cache'] },
-  esbuild: { files: { 'build.mjs': README['build.mjs'], 'options.js': README['options.js'] }, page: true },
+  webpack: { build: ['webpack'], page: true, isolated: true },
+  parcel: { build: ['parcel', 'build', 'index.html', '--no-source-maps', '--no-cache'], isolated: true },
+  esbuild: { files: { 'build.mjs': README['build.mjs'], 'options.js': README['options.js'] }, page: true, isolated: true },
   next: { build: ['next', 'build'], out: 'out', app: { 'app/use-ranking.jsx': RECIPES['use-ranking.jsx'] } },
 };
-for (const [name, { build, files, page, app, out = 'dist' }] of Object.entries(CONSUMERS)) {
+for (const [name, { build, files, page, app, isolated, out = 'dist' }] of Object.entries(CONSUMERS)) {
   test(name, { timeout: 2 * SLOW_MS }, async (t) => {
     await installed(name, async (folder) => {
       if (!app) await cp(join(projects, 'app'), folder, { recursive: true });
@@ -122,10 +125,15 @@ for (const [name, { build, files, page, app, out = 'dist' }] of Object.entries(C
       else await run(process.execPath, ['build.mjs'], folder);
       const built = join(folder, out);
       if (page) await copyFile(join(folder, 'index.html'), join(built, 'index.html'));
-      const server = await serve({ root: built, mounts: MODEL, headers: headers(await readFile(join(built, 'index.html'), 'utf8')) });
+      const policy = { ...headers(await readFile(join(built, 'index.html'), 'utf8')), ...(isolated && ISOLATION) };
+      const server = await serve({ root: built, mounts: MODEL, headers: policy });
       t.after(() => server.close());
       await ranks(server.origin);
-      const scripts = [...new Set(server.requests.map((line) => line.split(' ')[1]).filter((path) => path.endsWith('.js')))];
+      const requested = (ending) => [...new Set(server.requests.map((line) => line.split(' ')[1]).filter((path) => path.endsWith(ending)))];
+      const wasm = await Promise.all(requested('.wasm').map(async (path) => (await stat(join(built, path))).size));
+      // With threads where they may be; without them elsewhere.
+      assert.deepEqual(wasm, [(await stat(join(pkg, `wasm/ctmatch${isolated ? '_cpu' : ''}_bg.wasm`))).size]);
+      const scripts = requested('.js');
       const bytes = (await Promise.all(scripts.map(async (path) => gzipSync(await readFile(join(built, path)), { level: 9 }).length))).reduce((a, b) => a + b, 0);
       console.log(`${name}: ${scripts.length} scripts, ${bytes} bytes gz`);
       if (name === 'vite') assert.ok(bytes <= BUDGETS.appJsGzBytes, `${bytes} bytes of JavaScript in a Vite build`);

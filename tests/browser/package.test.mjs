@@ -38,7 +38,7 @@ test('the tarball holds exactly these files', async () => {
   const [{ files }] = JSON.parse(await run('npm', ['pack', '--dry-run', '--json'], pkg));
   assert.deepEqual(files.map(({ path }) => path).sort(), [
     'LICENSE', 'README.md', 'RECIPES.md', 'core.d.ts', 'core.js', 'device.js', 'error.js', 'index.d.ts', 'index.js', 'latents.js', 'package.json', 'probe.js',
-    'thread.js', 'threads.js', 'voxels.js',
+    'threads.js', 'voxels.js',
     'wasm/ctmatch.d.ts', 'wasm/ctmatch.js', 'wasm/ctmatch_bg.wasm', 'wasm/ctmatch_bg.wasm.d.ts',
     'wasm/ctmatch_cpu.d.ts', 'wasm/ctmatch_cpu.js', 'wasm/ctmatch_cpu_bg.wasm', 'wasm/ctmatch_cpu_bg.wasm.d.ts',
     'weights.js', 'worker.d.ts', 'worker.js',
@@ -105,7 +105,7 @@ test('bytes', async () => {
     entryPoints: files.map((name) => join(pkg, name)), bundle: true, splitting: true, minify: true, format: 'esm', external: ['./wasm/*'], outdir: temporary, write: false,
   })).outputFiles.reduce((sum, { contents }) => sum + gz(contents), 0);
   const found = {
-    jsGzBytes: await minified(['index.js', 'core.js', 'worker.js', 'thread.js']), glueGzBytes: await minified(['wasm/ctmatch.js']),
+    jsGzBytes: await minified(['index.js', 'core.js', 'worker.js']), glueGzBytes: await minified(['wasm/ctmatch.js']),
     cpuGlueGzBytes: await minified(['wasm/ctmatch_cpu.js']), wasmGzBytes: gz(await readFile(join(pkg, 'wasm/ctmatch_bg.wasm'))),
     cpuWasmGzBytes: gz(await readFile(join(pkg, 'wasm/ctmatch_cpu_bg.wasm'))),
   };

@@ -112,7 +112,7 @@ test('a model of files: its facts, and the one before when it is damaged', { tim
   for (const part of [manifest.id, manifest.revision, manifest.license, manifest.embeddingSpace, MESSAGES.from_file[0], MESSAGES.self_test_passed[0], '2.5 MB']) {
     assert.ok(facts.includes(part), `${part} in ${facts}`);
   }
-  assert.match(await page.textContent('#backend-badge'), /CPU · q8/);
+  assert.match(await page.textContent('#backend-badge'), /CPU · q8 · \d+ threads/);
   await page.screenshot({ path: join(out, 'model-en.png'), fullPage: true });
   assert.ok(await page.isVisible('#model-own'));
 

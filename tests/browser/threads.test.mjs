@@ -7,11 +7,15 @@ import { test } from 'node:test';
 import { attempt, cosine, EXPECTED, host, MIN_COSINE, pkg, SLOW_MS, startServer } from './harness.mjs';
 import { POLICY_HEADERS } from './serve.mjs';
 
-/** What the server gives instead of a file, by path. */
-const instead = new Map();
+/** What the server gives for a script from a certain request on. @type {{ path: string, after: number, text: string } | undefined} */
+let instead;
 const tests = host({
   gpu: false,
-  intercept: (request, response) => instead.has(request.url) && response.writeHead(200, { 'Content-Type': 'text/javascript' }).end(instead.get(request.url)),
+  intercept: (request, response) => {
+    if (!instead || request.url !== instead.path) return false;
+    instead.after -= 1;
+    return instead.after < 0 && response.writeHead(200, { 'Content-Type': 'text/javascript' }).end(instead.text);
+  },
 });
 const expected = JSON.parse(await readFile(EXPECTED, 'utf8'));
 const CPU_MODULE = '/ctmatch/wasm/ctmatch_cpu_bg.wasm';
@@ -80,7 +84,7 @@ test('an abort leaves the threads to the next call; none outlives its session', 
   };
   for (const [end, code] of [[() => window.kept.close(), 'CLOSED'], [() => window.last.terminate(), 'WASM_ABORT']]) {
     assert.deepEqual(await attempt(page, openAndAbort), { aborted: true, threads: 2 });
-    assert.deepEqual(await workers(), ['/ctmatch/thread.js', '/ctmatch/worker.js']);
+    assert.deepEqual(await workers(), ['/ctmatch/worker.js', '/ctmatch/worker.js']);
     await page.evaluate(`void (${end})()`);
     assert.ok(await ended(), `left: ${await workers()}`);
     assert.equal(await page.evaluate(() => window.pending), code);
@@ -107,29 +111,31 @@ test('one thread, and why', { timeout: 2 * SLOW_MS }, async (t) => {
   t.after(() => plain.close());
   const bare = await tests.newPackagePage({ origin: plain.origin });
   assert.deepEqual(await info(bare.page), oneThread('not-isolated'));
-  assert.ok(!plain.requests.some((line) => /_cpu_bg|thread\.js/.test(line)));
+  assert.ok(!plain.requests.some((line) => /_cpu_bg/.test(line)));
   const { cpu, advice } = await attempt(bare.page, () => window.ctmatch.probe());
   assert.deepEqual(cpu, { simd: true, threads: 1, oneThread: 'not-isolated', crossOriginIsolated: false });
   assert.match(advice.notes.join(), /one thread: the page is not cross-origin isolated/);
   await bare.finish();
 
   const { page, finish } = await tests.newPackagePage({ expect: /404/ });
-  assert.deepEqual(await info(page, { worker: false }), oneThread('not-a-worker'));
+  assert.deepEqual(await info(page, { worker: false }), oneThread('not-in-worker'));
   assert.deepEqual(await info(page, { wasmUrl: '/ctmatch/wasm/ctmatch_bg.wasm' }), oneThread('no-module'));
   assert.deepEqual(await info(page, { wasmUrl: '/nowhere.wasm', cpuWasmUrl: CPU_MODULE, threads: 2 }), { backend: 'cpu', threads: 2, degraded: [] });
   assert.deepEqual(await info(page, { backend: 'webgpu', fallback: 'cpu', threads: 2 }), { backend: 'cpu', threads: 2, degraded: ['cpu instead of webgpu: NO_WEBGPU'] });
-  instead.set('/ctmatch/thread.js', 'throw new Error("not a thread")');
+  instead = { path: '/ctmatch/worker.js', after: 1, text: 'throw new Error("not a thread")' };
   assert.deepEqual(await info(page, { threads: 2 }), oneThread('not-started'));
-  instead.clear();
+  instead = undefined;
   await finish();
 });
 
 test('a thread that fails ends the session', { timeout: SLOW_MS }, async () => {
-  instead.set('/ctmatch/thread.js', (await readFile(join(pkg, 'thread.js'), 'utf8')).replace('    work();', '    throw new WebAssembly.RuntimeError("unreachable");'));
+  const text = (await readFile(join(pkg, 'threads.js'), 'utf8')).replace('    work();', '    throw new WebAssembly.RuntimeError("unreachable");');
+  assert.match(text, /RuntimeError/);
+  instead = { path: '/ctmatch/threads.js', after: 0, text };
   const { page, finish } = await tests.newPackagePage();
   const found = await attempt(page, () => window.ctmatch.open({ backend: 'cpu', threads: 2 }).catch(({ code, retryable }) => [code, retryable]));
   assert.deepEqual(found, ['WASM_ABORT', true]);
-  instead.clear();
+  instead = undefined;
   assert.equal(await attempt(page, async () => {
     const session = await window.ctmatch.open({ backend: 'cpu', threads: 2 });
     return (await session.parseReports('one')).length;

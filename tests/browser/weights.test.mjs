@@ -373,7 +373,7 @@ test('abort in mid-shard: the session goes on, and so does the download', async 
 
 test('a full disk, or none: the load goes on from memory and says so', async () => {
   const { page, finish } = await newPage();
-  await attempt(page, async () => (await window.ctmatch.open()).close()); // the wasm module is stored before the disk is full
+  await attempt(page, async () => (await window.ctmatch.open({ backend: 'cpu' })).close()); // the wasm module is stored before the disk is full
   const full = await attempt(page, async () => window.load({ worker: () => new Worker('/test/full-disk-worker.js', { type: 'module' }) }));
   assertLoaded(full, { network: total });
   assert.deepEqual(full.degraded, ['cache: quota']);
