@@ -312,6 +312,7 @@ test('a slab shows the highest value of its slices', async () => {
   await page.selectOption('#slab', '5');
   const caption = (wanted) => page.waitForFunction((part) => document.querySelectorAll('figcaption')[1].textContent.includes(part), wanted);
   await caption('MIP of 3 slices');
+  assert.doesNotMatch(await page.locator('figcaption').first().textContent(), /MIP/, 'a slice is thicker than the slab');
   const found = await page.evaluate(async () => {
     const { viewer } = await import('/volume.js');
     await viewer.moveTo([10, 10, 10]);
