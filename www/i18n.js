@@ -738,4 +738,5 @@ export function setLanguage(next) {
   document.documentElement.lang = languageTag();
   document.title = text('title');
   translate(document);
+  document.body.classList.remove('silent');
 }
