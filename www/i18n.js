@@ -94,6 +94,7 @@ export const MESSAGES = {
   histogram_values: ['Lowest {lowest}, middle {middle}, highest {highest}. The lines are where air and water lie in a CT in HU.', '最小 {lowest}，中位 {middle}，最大 {highest}。竖线为以 HU 表示的 CT 中空气与水的位置。'],
   air: ['air', '空气'],
   water: ['water', '水'],
+  opened: ['The volume is open. File check: {findings}', '影像已打开。文件检查：{findings}'],
   findings_none: ['nothing unusual', '无异常'],
   accept: ['accept', '接受'],
   accept_W_NOXFORM: [

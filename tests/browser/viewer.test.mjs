@@ -337,6 +337,7 @@ test('the values beside the question whether they are HU; the file name is maske
   await page.waitForSelector('#histogram svg');
   await idle(page);
   assert.match(await page.textContent('#findings'), /W_HU_OFFSET/);
+  assert.equal(await page.textContent('#progress-text'), MESSAGES.opened[0].replace('{findings}', MESSAGES.W_HU_OFFSET[0]), 'announced');
   const label = await page.getAttribute('#histogram svg', 'aria-label');
   const [lowest, , highest] = label.match(/-?[\d,]+(?=[,.] )/g).map((value) => Number(value.replaceAll(',', '')));
   assert.deepEqual([lowest, highest], (await page.locator('#strip dd').last().textContent()).split(' … ').map((value) => Number(value.replaceAll(',', ''))));
