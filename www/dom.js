@@ -22,6 +22,17 @@ export function element(tag, given = {}, ...children) {
   return made;
 }
 
+/**
+ * Of a drawing. The page has one, so that its namespace is known: written here it would look like an address to ask for.
+ * @param {string} tag @param {Record<string, string | number>} [attributes] @param {...(Node | string)} children
+ */
+export function svg(tag, attributes = {}, ...children) {
+  const made = document.createElementNS($('drawing').namespaceURI, tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, String(value));
+  made.append(...children);
+  return made;
+}
+
 /** @param {string} label @param {() => void} onClick @param {Record<string, unknown>} [given] */
 export function button(label, onClick, given = {}) {
   const made = element('button', { type: 'button', ...given }, label);

@@ -1,12 +1,11 @@
 // The distribution of the values as read, beside the question whether they are Hounsfield units: with marks where air and water
 // would be if they were.
 
-import { element } from './dom.js';
+import { element, svg } from './dom.js';
 import { number, text } from './i18n.js';
 
 /** @typedef {import('../pkg/index.js').Volume} Volume */
 
-const SVG = 'http://www.w3.org/2000/svg';
 const SLICES = 16; // spread over the volume; the shape needs no more
 const BINS = 96;
 const [WIDTH, HEIGHT] = [480, 120];
@@ -42,14 +41,6 @@ export function binned(counts) {
   const bins = Array(BINS).fill(0);
   for (let value = Math.max(from, lowest); value <= highest; value++) bins[Math.min(BINS - 1, Math.floor((value - from) / width))] += counts[value + 32768];
   return { from, width, bins, lowest, middle, highest };
-}
-
-/** @param {string} tag @param {Record<string, string | number>} attributes @param {...(Node | string)} children */
-function svg(tag, attributes, ...children) {
-  const made = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, String(value));
-  made.append(...children);
-  return made;
 }
 
 /** @param {Volume} volume @returns {Promise<Element[]>} the children of a figure */

@@ -89,11 +89,12 @@ export const MESSAGES = {
   datatype: ['Data type', '数据类型'],
   hu_range: ['HU range', 'HU 范围'],
   findings: ['File check', '文件检查'],
-  histogram: ['Distribution of the values as read', '读取数值的分布'],
+  histogram: ['Distribution of the values as read', '所读数值的分布'],
   histogram_mark: ['{name} {hu} HU', '{name} {hu} HU'],
   histogram_values: ['Lowest {lowest}, middle {middle}, highest {highest}. The lines are where air and water lie in a CT in HU.', '最小 {lowest}，中位 {middle}，最大 {highest}。竖线为以 HU 表示的 CT 中空气与水的位置。'],
   air: ['air', '空气'],
   water: ['water', '水'],
+  opened: ['The volume is open. File check: {findings}', '影像已打开。文件检查：{findings}'],
   findings_none: ['nothing unusual', '无异常'],
   accept: ['accept', '接受'],
   accept_W_NOXFORM: [
@@ -198,11 +199,11 @@ export const MESSAGES = {
   tool_cross: ['moves the cross-hair', '移动十字线'],
   tool_window: ['changes the window', '调整窗宽窗位'],
   tool_pan: ['moves the image', '移动图像'],
-  tool_ruler: ['measures (two clicks, or a drag)', '测量（点击两次或拖动）'],
-  ruler: ['Ruler', '标尺'],
+  tool_ruler: ['measures (two clicks, or a drag)', '测距（点击两次或拖动）'],
+  ruler: ['Ruler', '测距'],
   ruler_second: ['Now the other end.', '请标出另一端。'],
   ruler_length: ['{mm} mm, not for measurement', '{mm} mm，不用于临床测量'],
-  ruler_remove: ['Remove the ruler', '移除标尺'],
+  ruler_remove: ['Remove the ruler', '移除测距线'],
   slab: ['MIP slab', 'MIP 层厚'],
   slab_off: ['off', '关'],
   slab_of: ['MIP of {n} slices', '{n} 层 MIP'],
@@ -225,7 +226,7 @@ export const MESSAGES = {
   help_pan: ['move the zoomed image', '移动放大的图像'],
   help_zoom: ['zoom in, zoom out, fit', '放大、缩小、适应'],
   help_windows: ['lung, mediastinum, bone, model, auto window', '肺窗、纵隔窗、骨窗、模型窗、自动'],
-  help_ruler: ['one end of the ruler at the cross-hair, then the other; remove it', '在十字线处标出标尺的一端，再标另一端；移除标尺'],
+  help_ruler: ['one end of the ruler at the cross-hair, then the other; remove it', '在十字线处标出测距线的一端，再标另一端；移除测距线'],
   help_lists: ['In the lists of the reports and of the result:', '在候选报告与结果列表中：'],
   help_rows: ['next and previous report', '下一份与上一份报告'],
   help_open: ['edit the report; in the result, show its whole text', '编辑报告；在结果中显示全文'],
@@ -741,4 +742,5 @@ export function setLanguage(next) {
   document.documentElement.lang = languageTag();
   document.title = text('title');
   translate(document);
+  document.body.classList.remove('silent');
 }

@@ -68,8 +68,11 @@ function hintsOf(hints) {
 /** What stands for a candidate: what is compared of it, or that its text was not kept. @param {Candidate} row */
 export const bodyOf = (row) => (row.latent ? text('saved_text', { sha256: row.latent.textSha256.slice(0, 16) }) : candidates.textOf(row) || text('no_section'));
 
+/** Told apart by shape, not by colour alone. @param {Candidate} row */
+const reviewSign = ({ reviewed }) => (reviewed ? '☑' : '☐');
+
 /** A button that marks a candidate as reviewed, wherever it is shown. @param {Candidate} row */
-export const reviewButton = (row) => button('✓', () => review(row),
+export const reviewButton = (row) => button(reviewSign(row), () => review(row),
   { 'data-review': row.id, 'aria-pressed': row.reviewed ?? false, 'aria-label': text('reviewed', { id: row.id }), title: text('reviewed', { id: row.id }) });
 
 /** @param {Candidate} row */
@@ -77,7 +80,9 @@ function review(row) {
   row.reviewed = !row.reviewed;
   // Drawing the lists again would take the focus away.
   for (const made of document.querySelectorAll('[data-review]')) {
-    if (/** @type {HTMLElement} */ (made).dataset.review === row.id) made.setAttribute('aria-pressed', String(row.reviewed));
+    if (/** @type {HTMLElement} */ (made).dataset.review !== row.id) continue;
+    made.setAttribute('aria-pressed', String(row.reviewed));
+    made.textContent = reviewSign(row);
   }
   renderReviewed();
 }

@@ -1,10 +1,9 @@
 // A distance between two places of the volume, drawn over a plane (V-12). Places are in voxels of the volume.
 
+import { svg } from './dom.js';
 import { number, text } from './i18n.js';
 
 /** @typedef {readonly number[]} Place */
-
-const SVG = 'http://www.w3.org/2000/svg';
 
 /** @param {Place} from @param {Place} to @param {readonly number[]} spacingMm */
 export const distanceMm = (from, to, spacingMm) => Math.hypot(...from.map((value, axis) => (value - to[axis]) * spacingMm[axis]));
@@ -46,13 +45,6 @@ export class Ruler {
     if (!to) return text('ruler_second');
     return text('ruler_length', { mm: number(distanceMm(from, to, spacingMm), { minimumFractionDigits: 1, maximumFractionDigits: 1 }) });
   }
-}
-
-/** @param {string} tag @param {Record<string, string>} attributes */
-function svg(tag, attributes) {
-  const made = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  return made;
 }
 
 /** What a view draws its ruler into. It says nothing by itself: the value stands beside the views. */

@@ -5,7 +5,7 @@ import { candidates } from './candidates.js';
 import { addReports } from './reports.js';
 import { $, element } from './dom.js';
 import { currentLanguage } from './i18n.js';
-import { newEntry, openEntry } from './volume.js';
+import { newEntry, openEntry, opened } from './volume.js';
 
 /**
  * `volume` and `reports` are files beside samples.json; `answer` is the id of the report that belongs to the volume.
@@ -30,6 +30,7 @@ const useSample = () => run('phase_read', async (call) => {
   await openEntry(known ?? newEntry(volume, sample.id), call);
   candidates.clear();
   await addReports(reports, 'json', call);
+  return opened;
 });
 
 /** The report that belongs to a volume of the page's own. @param {import('./app.js').Entry} entry */

@@ -312,6 +312,7 @@ class PlaneView {
 
   /** First and last slice of the slab about a slice. @param {number} index */
   slab(index) {
+    if (this.viewer.slabMm === 0) return [index, index];
     const [axis] = this.plane.axes;
     const { min, max } = this.grid;
     const spacingMm = ((max[axis] - min[axis]) / this.count) * /** @type {Volume} */ (this.viewer.volume).spacingMm[axis];
@@ -433,7 +434,7 @@ class PlaneView {
     const mm = number(this.slice.positionMm, { maximumFractionDigits: 1 });
     const place = text('slice_of', { plane: text(this.name), n: this.index + 1, total: this.count, mm });
     const [first, last] = this.slab(this.index);
-    const line = this.viewer.slabMm ? `${place} · ${text('slab_of', { n: last - first + 1 })}` : place;
+    const line = last > first ? `${place} · ${text('slab_of', { n: last - first + 1 })}` : place;
     this.caption.textContent = line;
     for (const element of [this.view, this.canvas]) element.setAttribute('aria-label', line);
     this.map.setAttribute('aria-label', text('map_of', { plane: text(this.name) }));
@@ -501,8 +502,8 @@ export class Viewer {
     this.volume = volume;
     this.box = undefined;
     this.map = undefined;
+    this.ruler.ends = [];
     if (!keepPosition) {
-      this.ruler.ends = [];
       this.position = volume.dims.map((n) => Math.floor(n / 2));
       for (const view of this.views) view.look = { zoom: 1, x: 0, y: 0 };
     }

@@ -62,13 +62,16 @@ export function newEntry(source, name = '') {
   return { id: String(Math.max(0, ...used) + 1), source, name, reading: {}, accepted: new Set() };
 }
 
+/** What is said when a volume is open: what its file check found. */
+export const opened = () => text('opened', { findings: state.volume?.findings.map(({ code, params }) => text(code, params)).join(' ') || text('findings_none') });
+
 /** The same file with a correction: it takes the entry's place, and its latent is no longer right. @param {ReadOptions} change */
 const readAgain = (change) => run('phase_read', (call) => {
   if (!state.entry) throw new Error('no volume is open');
   const { entry } = state;
   const before = { ...entry };
   Object.assign(entry, { reading: { ...entry.reading, ...change }, latent: undefined });
-  return openEntry(entry, call).catch((error) => {
+  return openEntry(entry, call).then(() => opened, (error) => {
     Object.assign(entry, before);
     throw error;
   });
@@ -93,6 +96,7 @@ export function openVolumes(files) {
   if (sources.length === 0) return undefined;
   return run('phase_read', async (call) => {
     for (const [source, name] of sources) await openEntry(newEntry(source, name), call);
+    return opened;
   });
 }
 

@@ -312,6 +312,7 @@ test('a slab shows the highest value of its slices', async () => {
   await page.selectOption('#slab', '5');
   const caption = (wanted) => page.waitForFunction((part) => document.querySelectorAll('figcaption')[1].textContent.includes(part), wanted);
   await caption('MIP of 3 slices');
+  assert.doesNotMatch(await page.locator('figcaption').first().textContent(), /MIP/, 'a slice is thicker than the slab');
   const found = await page.evaluate(async () => {
     const { viewer } = await import('/volume.js');
     await viewer.moveTo([10, 10, 10]);
@@ -336,6 +337,7 @@ test('the values beside the question whether they are HU; the file name is maske
   await page.waitForSelector('#histogram svg');
   await idle(page);
   assert.match(await page.textContent('#findings'), /W_HU_OFFSET/);
+  assert.equal(await page.textContent('#progress-text'), MESSAGES.opened[0].replace('{findings}', MESSAGES.W_HU_OFFSET[0]), 'announced');
   const label = await page.getAttribute('#histogram svg', 'aria-label');
   const [lowest, , highest] = label.match(/-?[\d,]+(?=[,.] )/g).map((value) => Number(value.replaceAll(',', '')));
   assert.deepEqual([lowest, highest], (await page.locator('#strip dd').last().textContent()).split(' … ').map((value) => Number(value.replaceAll(',', ''))));

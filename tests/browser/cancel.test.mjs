@@ -1,0 +1,84 @@
+// Cancel on the page in each phase that takes long on the CPU: soon over, everything loaded is still there, and the next run ends.
+
+import assert from 'node:assert/strict';
+import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { MESSAGES } from '../../www/i18n.js';
+import { host, idle, sampleNifti, SLOW_MS, useSample } from './harness.mjs';
+
+const SOON_MS = 500; // VIEWER_AND_RANKING_UI.md A-2
+const DIMS = [512, 512, 200]; // a second to read
+
+let slow = false;
+const tests = host({
+  gpu: false,
+  intercept: async ({ url }) => {
+    if (slow && url.includes('weights-')) await new Promise((done) => setTimeout(done, 20_000));
+    return false;
+  },
+});
+
+/** Waits for the phase, cancels it, and says how long that took. @param {import('playwright-core').Page} page @param {string} key */
+async function cancelIn(page, key) {
+  await page.waitForFunction((line) => document.querySelector('#progress-text').textContent.includes(line), MESSAGES[key][0], { timeout: SLOW_MS, polling: 20 });
+  const took = await page.evaluate(() => new Promise((done) => {
+    const cancel = document.querySelector('#cancel');
+    const from = performance.now();
+    new MutationObserver(() => { if (cancel.hidden) done(performance.now() - from); }).observe(cancel, { attributes: true });
+    cancel.click();
+  }));
+  assert.ok(took < SOON_MS, `${key}: ${took} ms`);
+  assert.equal(await page.textContent('#progress-text'), MESSAGES.cancelled[0], key);
+}
+
+test('weights, texts, a large file, its clean copy', { timeout: 3 * SLOW_MS }, async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'ctmatch-'));
+  const path = join(folder, 'large.nii');
+  const header = Buffer.from((await sampleNifti()).subarray(0, 352));
+  [3, ...DIMS, 1, 1, 1, 1].forEach((n, i) => header.writeInt16LE(n, 40 + 2 * i));
+  const file = openSync(path, 'w');
+  writeSync(file, header);
+  const slice = Buffer.alloc(2 * DIMS[0] * DIMS[1]);
+  for (let i = 0; i < slice.length; i += 2) slice.writeInt16LE(((i * 7919) % 1600) - 1000, i);
+  for (let z = 0; z < DIMS[2]; z++) writeSync(file, slice);
+  closeSync(file);
+
+  const { page, finish } = await tests.newAppPage();
+  try {
+    await useSample(page);
+    await page.check('input[name="backend"][value="cpu"]');
+    slow = true;
+    await page.click('#rank');
+    await page.waitForFunction(() => /\d s/.test(document.querySelector('#progress-time').textContent), undefined, { timeout: SLOW_MS });
+    await cancelIn(page, 'phase_model');
+    slow = false;
+
+    const texts = Array.from({ length: 400 }, (_, i) => `Nodule of ${i} mm in the right upper lobe. No effusion, no consolidation, normal heart.`);
+    await page.setInputFiles('#reports-file', { name: 'x.txt', mimeType: 'text/plain', buffer: Buffer.from(texts.join('\n\n')) });
+    await page.waitForFunction(() => document.querySelector('#report-notes').textContent.startsWith('404'));
+    await idle(page);
+    await page.click('#rank');
+    await cancelIn(page, 'phase_text');
+
+    await page.setInputFiles('#file', path);
+    await cancelIn(page, 'phase_read');
+    assert.match(await page.textContent('#strip'), /208 × 160 × 30/, 'the volume before is still shown');
+    await page.setInputFiles('#file', path);
+    await page.waitForFunction(() => document.querySelector('#strip').textContent.includes('512 × 512 × 200'), undefined, { timeout: SLOW_MS });
+    await idle(page);
+    await page.click('#save-clean');
+    await cancelIn(page, 'phase_clean');
+
+    await useSample(page);
+    assert.equal(await page.locator('#reports > li').count(), 4);
+    await page.click('#rank');
+    await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });
+    await idle(page);
+    assert.equal(await page.textContent('#progress-time'), '');
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+  await finish();
+});
