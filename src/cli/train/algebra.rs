@@ -17,6 +17,45 @@ pub fn solve(mut rows: Vec<Vec<f64>>, n: usize) -> Vec<Vec<f64>> {
     rows.into_iter().enumerate().map(|(i, row)| row[n..].iter().map(|x| x / row[i]).collect()).collect()
 }
 
+/// What a ridge regression found: `target - target mean = slopes · (x - mean)`.
+pub struct Fit {
+    pub means: Vec<f64>,
+    pub target_means: Vec<f64>,
+    /// `[numbers of x, targets]`
+    pub slopes: Vec<Vec<f64>>,
+}
+
+/// Least squares from rows of `x`, one per list of targets, with a ridge.
+pub fn ridge(x: &[f32], targets: &[Vec<f64>]) -> Fit {
+    /// Added to the variance of every number, which is 1 by then.
+    const RIDGE: f64 = 0.02;
+    let (count, width, wanted) = (targets.len() as f64, x.len() / targets.len(), targets[0].len());
+    let rows = || x.chunks_exact(width);
+    let mut means = vec![0.0; width];
+    rows().for_each(|row| means.iter_mut().zip(row).for_each(|(mean, x)| *mean += f64::from(*x) / count));
+    let mut spread = vec![0.0; width];
+    for row in rows() {
+        let squares = row.iter().zip(&means).map(|(x, mean)| (f64::from(*x) - mean).powi(2));
+        spread.iter_mut().zip(squares).for_each(|(sum, square)| *sum += square / count);
+    }
+    // What is nearly constant is not to be blown up.
+    let usual = spread.iter().sum::<f64>() / width as f64;
+    let scale: Vec<f64> = spread.iter().map(|s| 1.0 / (s + 0.02 * usual + 1e-9).sqrt()).collect();
+    let target_means: Vec<f64> =
+        (0..wanted).map(|t| targets.iter().map(|target| target[t]).sum::<f64>() / count).collect();
+    let mut normal = vec![vec![0.0; width + wanted]; width];
+    for (row, target) in rows().zip(targets) {
+        let x: Vec<f64> = (0..width).map(|i| (f64::from(row[i]) - means[i]) * scale[i]).collect();
+        for (sums, a) in normal.iter_mut().zip(&x) {
+            sums.iter_mut().zip(x.iter().chain(target)).for_each(|(sum, b)| *sum += a * b);
+        }
+    }
+    (0..width).for_each(|i| normal[i][i] += RIDGE * count);
+    let mut slopes = solve(normal, width);
+    slopes.iter_mut().zip(scale).for_each(|(row, scale)| row.iter_mut().for_each(|slope| *slope *= scale));
+    Fit { means, target_means, slopes }
+}
+
 /// Moves each row that has tokens by `share` towards their mean direction, to unit length.
 pub fn average(rows: &mut [f32], tokens: &[f32], nearest: &[u16], dim: usize, share: f32) {
     let mut sums = vec![0.0; rows.len()];

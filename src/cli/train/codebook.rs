@@ -120,7 +120,9 @@ impl Trainer<'_> {
             let tried = TIMES.map(|times| {
                 let gate = Gate::passing(&ordered, (times * share).min(0.3));
                 let sums: Vec<f32> = columns.iter().map(|c| c.iter().map(|x| gate.evidence(*x)).sum()).collect();
-                (auroc(&sums, |i| told.cases[i].views[0].facts.present >> f & 1 == 1).unwrap_or(0.5), gate)
+                let area = auroc(&sums, |i| told.cases[i].views[0].facts.present >> f & 1 == 1).unwrap_or(0.5);
+                // What passes has to share the codebook: twice as much of it must be worth it.
+                (area - 0.01 * f64::from(times.log2()), gate)
             });
             tried.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).expect("six were tried").1
         };

@@ -85,7 +85,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "R", default_value = "0.003")]
     rate: f32,
     /// The same for latents
-    #[arg(long, value_name = "R", default_value = "0.0005")]
+    #[arg(long, value_name = "R", default_value = "0.001")]
     latent_rate: f32,
     /// Weight of the prompts' cross-entropy
     #[arg(long, value_name = "W", default_value = "4")]

@@ -1,6 +1,7 @@
 //! The projection of pooled tokens to latents: one matrix per region of the plane, fitted, and as the checkpoint has it.
 
 use super::Trainer;
+use super::algebra::ridge;
 use super::algebra::solve;
 use super::data::VIEWS;
 use super::image;
@@ -53,52 +54,68 @@ impl Trainer<'_> {
         tower::linear(regional, dim, &self.parameters[DIRECTIONS][..FINDINGS.len() * dim])
     }
 
-    /// Begins with what best maps the evidence per region to the texts' latents (ridge regression).
+    /// Begins with what best maps the evidence per region to the texts' latents (ridge regression); along the prompts it is mapped to
+    /// the presence of their findings, since latents of texts lean there for other reasons too.
     pub(super) fn fit_projection(&mut self, codes: &[Vec<u16>], depth: usize, told: &Told<'_>) {
-        /// Added to the variance of every number, which is 1.
-        const RIDGE: f64 = 0.02;
-        let (dim, latent) = (self.manifest.vision.dim, self.manifest.dim_latent);
+        let (dim, latent, n) = (self.manifest.vision.dim, self.manifest.dim_latent, FINDINGS.len());
         let regional = self.regional(codes, depth);
         let evidence = self.evidence(&regional);
-        let (width, volumes) = (regions() * FINDINGS.len(), codes.len() as f64);
-        let mut mean = vec![0.0f64; width];
-        let mut spread = vec![0.0f64; width];
-        for row in evidence.chunks_exact(width) {
-            row.iter().enumerate().for_each(|(i, x)| mean[i] += f64::from(*x) / volumes);
-        }
-        for row in evidence.chunks_exact(width) {
-            row.iter().enumerate().for_each(|(i, x)| spread[i] += (f64::from(*x) - mean[i]).powi(2) / volumes);
-        }
-        // What is nearly constant is not to be blown up.
-        let usual = spread.iter().sum::<f64>() / width as f64;
-        let scale: Vec<f64> = spread.iter().map(|s| 1.0 / (s + 0.02 * usual + 1e-9).sqrt()).collect();
-        let mut normal = vec![vec![0.0f64; width + latent]; width];
-        let mut target_mean = vec![0.0f64; latent];
-        for (row, views) in evidence.chunks_exact(width).zip(&told.bank.views) {
-            let x: Vec<f64> = (0..width).map(|i| (f64::from(row[i]) - mean[i]) * scale[i]).collect();
-            let target: Vec<f64> =
-                (0..latent).map(|j| views.iter().map(|view| f64::from(view[j])).sum::<f64>() / VIEWS as f64).collect();
-            target_mean.iter_mut().zip(&target).for_each(|(sum, x)| *sum += x / volumes);
-            for (sums, a) in normal.iter_mut().zip(&x) {
-                sums.iter_mut().zip(x.iter().chain(&target)).for_each(|(sum, b)| *sum += a * b);
+        let width = regions() * n;
+        let targets: Vec<Vec<f64>> = told
+            .bank
+            .views
+            .iter()
+            .zip(told.cases)
+            .map(|(views, case)| {
+                let mean = (0..latent).map(|j| views.iter().map(|view| f64::from(view[j])).sum::<f64>() / VIEWS as f64);
+                mean.chain((0..n).map(|f| f64::from(case.views[0].facts.present >> f & 1))).collect()
+            })
+            .collect();
+        let mut fit = ridge(&evidence, &targets);
+        let prompts: Vec<Vec<f64>> =
+            told.prompts.chunks_exact(latent).map(|row| row.iter().map(|x| f64::from(*x)).collect()).collect();
+        let along = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
+        // How much further along its prompt a text is that has the finding.
+        let reach: Vec<f64> = (0..n)
+            .map(|f| {
+                let mut sums = [[0.0; 2]; 2];
+                for target in &targets {
+                    let sum = &mut sums[target[latent + f] as usize];
+                    sum[0] += along(&target[..latent], &prompts[f]);
+                    sum[1] += 1.0;
+                }
+                let [absent, present] = sums.map(|[sum, count]| sum / f64::max(count, 1.0));
+                present - absent
+            })
+            .collect();
+        // Moves along the prompts that change the products with them by given numbers.
+        let mut normal: Vec<Vec<f64>> = prompts
+            .iter()
+            .map(|row| prompts.iter().map(|other| along(row, other)).chain(row.iter().copied()).collect())
+            .collect();
+        let trace: f64 = (0..n).map(|f| normal[f][f]).sum();
+        (0..n).for_each(|f| normal[f][f] += 1e-3 * trace);
+        let moves = solve(normal, n);
+        for slopes in &mut fit.slopes {
+            let missing: Vec<f64> =
+                (0..n).map(|f| reach[f] * slopes[latent + f] - along(&slopes[..latent], &prompts[f])).collect();
+            for (missing, row) in missing.iter().zip(&moves) {
+                slopes.iter_mut().zip(row).for_each(|(slope, x)| *slope += missing * x);
             }
         }
-        (0..width).for_each(|i| normal[i][i] += RIDGE * volumes);
-        let solved = solve(normal, width);
         let directions = self.parameters[DIRECTIONS].to_vec();
-        let base = &directions[FINDINGS.len() * dim..];
+        let base = &directions[n * dim..];
         // How much of the base direction there is, about the same in all volumes: it carries the constant.
-        let of_base = tower::linear(&regional, dim, base);
-        let of_base = of_base.iter().sum::<f32>() / codes.len() as f32;
+        let of_base = tower::linear(&regional, dim, base).iter().sum::<f32>() / codes.len() as f32;
         let weight = self.parameters.values_mut(REGIONAL);
+        weight.fill(0.0);
         for (l, weight) in weight.chunks_exact_mut(regions() * dim).enumerate() {
-            weight.fill(0.0);
-            let mut constant = target_mean[l];
+            let mut constant = fit.target_means[l];
             for i in 0..width {
-                let slope = solved[i][l] * scale[i];
-                constant -= slope * mean[i];
-                let direction = &directions[i % FINDINGS.len() * dim..][..dim];
-                let at = &mut weight[i / FINDINGS.len() * dim..][..dim];
+                let slope = fit.slopes[i][l];
+                constant -= slope * fit.means[i];
+                let direction = &directions[i % n * dim..][..dim];
+                let at = &mut weight[i / n * dim..][..dim];
                 at.iter_mut().zip(direction).for_each(|(w, d)| *w += LENGTH * slope as f32 * d);
             }
             for at in weight.chunks_exact_mut(dim) {
