@@ -64,7 +64,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value = "4000")]
     phantoms: usize,
     /// Those of them that images are compared with texts on
-    #[arg(long, value_name = "N", default_value = "2500")]
+    #[arg(long, value_name = "N", default_value = "2000")]
     latent_phantoms: usize,
     /// Steps of the text tower
     #[arg(long, value_name = "N", default_value = "700")]
@@ -73,7 +73,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value = "3000")]
     slab_steps: usize,
     /// Steps of the projection, with the image tower as it is
-    #[arg(long, value_name = "N", default_value = "1500")]
+    #[arg(long, value_name = "N", default_value = "1000")]
     latent_steps: usize,
     /// Phantoms of such a step
     #[arg(long, value_name = "N", default_value = "64")]
