@@ -11,6 +11,7 @@ mod tower;
 
 use crate::command::json;
 use crate::command::path;
+use crate::command::stdout;
 use crate::npy::Array;
 use crate::npy::parse_npy;
 use crate::npy::parse_npz;
@@ -148,4 +149,33 @@ fn the_bundled_model_finds_the_reports_of_the_bundled_samples() {
             (&"demo-phantoms".into(), &false.into())
         );
     }
+}
+
+#[test]
+fn a_paused_training_ends_in_the_same_model_as_one_in_one_go() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let train = |name: &str, pause_after: &str| {
+        let [work, out] = ["work", "model"].map(|kind| folder.path().join(format!("{name}-{kind}")));
+        let sizes = ["--phantoms", "4", "--latent-phantoms", "4", "--held-out", "3", "--slabs", "2", "--latents", "2"];
+        let steps = ["--text-steps", "2", "--slab-steps", "2", "--latent-steps", "2", "--queue", "2"];
+        let fixed = ["train-demo", "--quiet", "--work", path(&work), "--out", path(&out), "--pause-after", pause_after];
+        stdout(&[&fixed[..], &sizes, &steps].concat());
+        (work, out)
+    };
+    let (whole, model) = train("whole", "100");
+    // Once within each stage.
+    for pause_after in ["1", "2", "2"] {
+        let (work, _) = train("parts", pause_after);
+        assert!(!work.join("checkpoint.safetensors").exists());
+    }
+    let (parts, _) = train("parts", "100");
+    let [whole, parts] = [whole, parts].map(|work| std::fs::read(work.join("checkpoint.safetensors")).unwrap());
+    assert!(whole == parts, "the checkpoints differ");
+    // From nothing to a folder that ranks, though so short a training knows nothing.
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("www/sample");
+    let (volume, reports) = (sample.join("chest.nii.gz"), sample.join("reports.json"));
+    let fixed = ["rank", "--model", path(&model), "--volume", path(&volume), "--reports", path(&reports)];
+    let ranking = json(&[&fixed[..], &["--device", "cpu", "--quiet", "--json"]].concat());
+    assert_eq!(ranking["rows"].as_array().unwrap().len(), 4);
+    assert_eq!(ranking["provenance"]["model"], "demo-phantoms");
 }

@@ -8,7 +8,6 @@ use super::parameters::Parameters;
 use super::text::Leaves;
 use super::text::numbers;
 use super::tower;
-use super::tower::Tape;
 use super::tower::Tower;
 use super::tower::dot;
 use burn::tensor::Device;
@@ -17,12 +16,12 @@ use ctmatch::model::inventory::POSITION_BIAS_KEYS;
 use ctmatch::weights::schema::VisionConfig;
 use rayon::prelude::*;
 
-/// A patch that holds a finding weighs so much more than one that does not.
-const PRESENT_WEIGHT: f32 = 5.0;
 pub const CODEBOOK: &str = "visual_transformer.vq._codebook.embed";
 /// What each row of the codebook is multiplied with: rows are searched by direction, so their length is free to say how much a
 /// patch matters.
 pub const GAIN: &str = "train.gain";
+/// Directions of tokens that stand for findings, and the base direction last, `[findings + 1, dim]`.
+pub const DIRECTIONS: &str = "train.directions";
 pub const DENSE: &str = "train.dense.weight";
 pub const DENSE_BIAS: &str = "train.dense.bias";
 
@@ -85,6 +84,7 @@ fn dense_loss(
     p: &Parameters,
     tokens: &[f32],
     marked: &[f32],
+    weights: &[f32],
     scale: f32,
     gradients: &mut Gradients,
 ) -> (f32, Vec<f32>) {
@@ -93,15 +93,15 @@ fn dense_loss(
     let mut logits = logits(p, tokens);
     let mut loss = 0.0;
     for (row, marked) in logits.chunks_exact_mut(FINDINGS.len()).zip(marked.chunks_exact(FINDINGS.len())) {
-        for (x, y) in row.iter_mut().zip(marked) {
+        for ((x, y), w) in row.iter_mut().zip(marked).zip(weights) {
             let logit = *x;
             let e = (-logit.abs()).exp();
             let log1p = e.ln_1p();
             // log(1 + exp(-x)) and log(1 + exp(x))
             let (absent, present) = ((-logit).max(0.0) + log1p, logit.max(0.0) + log1p);
-            loss += PRESENT_WEIGHT * y * absent + (1.0 - y) * present;
+            loss += w * y * absent + (1.0 - y) * present;
             let sigmoid = if logit >= 0.0 { 1.0 / (1.0 + e) } else { e / (1.0 + e) };
-            *x = scale * (PRESENT_WEIGHT * y * (sigmoid - 1.0) + (1.0 - y) * sigmoid);
+            *x = scale * (w * y * (sigmoid - 1.0) + (1.0 - y) * sigmoid);
         }
     }
     gradients.add(DENSE_BIAS, &tower::column_sums(&logits, FINDINGS.len()));
@@ -116,6 +116,7 @@ pub fn slab_step(
     vision: &VisionConfig,
     grids: &Grids,
     picked: &[(usize, usize)],
+    weights: &[f32],
     rng: &mut Rng,
 ) -> (f32, Gradients) {
     let bias = position_bias(p, vision);
@@ -133,7 +134,7 @@ pub fn slab_step(
                 marked.extend(grids.marked(*phantom, *slab));
             }
             let (tokens, tape) = tower.forward(&patches, 1, true);
-            let (loss, dtokens) = dense_loss(p, &tokens, &marked, scale, &mut gradients);
+            let (loss, dtokens) = dense_loss(p, &tokens, &marked, weights, scale, &mut gradients);
             tower.backward(dtokens, &tape, &mut gradients);
             (loss, gradients)
         })
@@ -146,13 +147,8 @@ pub fn slab_step(
 
 /// A volume that went through the tower and the codebook.
 pub struct Seen {
-    tape: Tape,
-    /// `[plane, depth, dim]`, before the codebook
-    tokens: Vec<f32>,
-    /// the same of unit length
+    /// tokens before the codebook, of unit length, `[plane, depth, dim]`
     pub units: Vec<f32>,
-    /// what made them so
-    factors: Vec<f32>,
     /// nearest rows of the codebook
     pub codes: Vec<u16>,
 }
@@ -160,16 +156,13 @@ pub struct Seen {
 /// Sends a volume's patches through the tower.
 pub fn see(tower: &Tower<'_>, patches: &[f32], depth: usize) -> Seen {
     let dim = tower.config.dim;
-    let (tokens, tape) = tower.forward(patches, depth, false);
-    let mut units = tokens.clone();
-    let factors = units.chunks_exact_mut(dim).map(|unit| {
+    let (mut units, _) = tower.forward(patches, depth, false);
+    for unit in units.chunks_exact_mut(dim) {
         let factor = 1.0 / dot(unit, unit).sqrt().max(1e-12);
         unit.iter_mut().for_each(|x| *x *= factor);
-        factor
-    });
-    let factors = factors.collect();
+    }
     let codes = nearest(&units, &tower.parameters[CODEBOOK], dim);
-    Seen { tape, tokens, units, factors, codes }
+    Seen { units, codes }
 }
 
 /// Mean over depth of the rows of codes, each times its gain.
@@ -225,55 +218,4 @@ pub fn nearest(units: &[f32], rows: &[f32], dim: usize) -> Vec<u16> {
         best as u16
     });
     best.collect()
-}
-
-/// Weights of the losses on patches.
-pub struct PatchLosses {
-    pub dense: f32,
-    /// that tokens stay near their codebook rows
-    pub commitment: f32,
-}
-
-/// Backward from the gradients of the pooled tokens, with the losses of the patches; returns the mean dense loss.
-pub fn back(
-    tower: &Tower<'_>,
-    seen: &[Seen],
-    dpooled: &[f32],
-    marked: &[Vec<f32>],
-    weights: &PatchLosses,
-) -> (f32, Gradients) {
-    let (p, dim) = (tower.parameters, tower.config.dim);
-    let (rows, gains, batch) = (&p[CODEBOOK], &p[GAIN], seen.len());
-    let parts: Vec<_> = seen
-        .par_iter()
-        .zip(dpooled.par_chunks(dpooled.len() / seen.len()))
-        .zip(marked)
-        .map(|((seen, dpooled), marked)| {
-            let mut gradients = Gradients::default();
-            let count = seen.factors.len();
-            let depth = seen.tokens.len() / dpooled.len();
-            // Mean over patches and volumes.
-            let per_patch = 1.0 / (count * batch) as f32;
-            let (loss, mut dtokens) = dense_loss(p, &seen.tokens, marked, weights.dense * per_patch, &mut gradients);
-            for (token, dtoken) in dtokens.chunks_exact_mut(dim).enumerate() {
-                let unit = &seen.units[token * dim..][..dim];
-                let code = usize::from(seen.codes[token]);
-                // Straight through: the gradient of the row is that of the unit token.
-                let gain = gains[code] / depth as f32;
-                let mut dunit: Vec<f32> = dpooled[token / depth * dim..][..dim].iter().map(|d| gain * d).collect();
-                let pull = 2.0 * weights.commitment * per_patch;
-                let row = &rows[code * dim..][..dim];
-                dunit.iter_mut().zip(unit).zip(row).for_each(|((d, u), r)| *d += pull * (u - r));
-                let along = dot(&dunit, unit);
-                let factor = seen.factors[token];
-                dtoken.iter_mut().zip(dunit).zip(unit).for_each(|((d, du), u)| *d += factor * (du - u * along));
-            }
-            tower.backward(dtokens, &seen.tape, &mut gradients);
-            (loss, gradients)
-        })
-        .collect();
-    let mut gradients = Gradients::default();
-    parts.iter().for_each(|(_, part)| gradients.merge(part));
-    bias_back(p, tower.config, &mut gradients);
-    (parts.iter().map(|(loss, _)| loss).sum(), gradients)
 }

@@ -1,5 +1,8 @@
-//! What is learned: named tensors of the checkpoint, their gradients, and AdamW (Loshchilov, Hutter 2019, arXiv 1711.05101).
+//! What is learned: named tensors of the checkpoint, their gradients, and two optimizers: AdamW (Loshchilov, Hutter 2019, arXiv
+//! 1711.05101), and for matrices between hidden layers Muon (Jordan 2024, in the scale of arXiv 2502.16982).
 
+use super::tower::linear;
+use super::tower::turned;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::ensure;
@@ -16,6 +19,12 @@ const BETAS: [f32; 2] = [0.9, 0.98];
 const EPSILON: f32 = 1e-8;
 /// Weight decay of matrices; vectors have none.
 const DECAY: f32 = 0.05;
+/// Decay of Muon's running mean of gradients.
+const MOMENTUM: f32 = 0.95;
+/// Length of one of its updates per entry, which is about that of AdamW's.
+const ENTRY: f32 = 0.2;
+/// Keys of matrices that Muon moves: those between hidden layers.
+const HIDDEN: [&str; 3] = ["to_patch_emb.2.weight", "enc_spatial_transformer.layers", "encoder.layer"];
 /// Largest norm of all gradients together.
 const MAX_NORM: f32 = 1.0;
 /// Names of what is learned and not part of the checkpoint begin so.
@@ -28,6 +37,36 @@ pub struct Parameter {
     pub values: Vec<f32>,
     means: Vec<f32>,
     squares: Vec<f32>,
+}
+
+impl Parameter {
+    /// One step of Muon: along the running mean with all its singular values made about 1.
+    fn turn(&mut self, gradient: &[f32], rate: f32, decay: f32) {
+        self.means.iter_mut().zip(gradient).for_each(|(mean, g)| *mean = MOMENTUM * *mean + g);
+        let ahead: Vec<f32> = self.means.iter().zip(gradient).map(|(mean, g)| MOMENTUM * mean + g).collect();
+        let longest = self.shape[0].max(self.shape[1]) as f32;
+        let length = rate * ENTRY * longest.sqrt();
+        let update = orthogonal(&ahead, self.shape[0]);
+        self.values.iter_mut().zip(update).for_each(|(value, step)| *value = *value * decay - length * step);
+    }
+}
+
+/// The nearest matrix with orthogonal rows or columns, roughly: five iterations of Newton and Schulz with Jordan's coefficients.
+fn orthogonal(matrix: &[f32], rows: usize) -> Vec<f32> {
+    let columns = matrix.len() / rows;
+    if rows > columns {
+        return turned(&orthogonal(&turned(matrix, rows), columns), columns);
+    }
+    let length = matrix.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
+    let mut x: Vec<f32> = matrix.iter().map(|x| x / length).collect();
+    for _ in 0..5 {
+        let square = linear(&x, columns, &x);
+        let fourth = linear(&square, rows, &square);
+        let mixed: Vec<f32> = square.iter().zip(&fourth).map(|(a, b)| -4.775 * a + 2.0315 * b).collect();
+        let product = linear(&mixed, rows, &turned(&x, rows));
+        x.iter_mut().zip(product).for_each(|(x, y)| *x = 3.4445 * *x + y);
+    }
+    x
 }
 
 /// All tensors by name.
@@ -96,6 +135,10 @@ impl Parameters {
         for (name, gradient) in &gradients.0 {
             let parameter = self.0.get_mut(name).unwrap_or_else(|| panic!("no parameter {name}"));
             let decay = if parameter.shape.len() > 1 { 1.0 - rate * DECAY } else { 1.0 };
+            if parameter.shape.len() == 2 && HIDDEN.iter().any(|key| name.contains(key)) {
+                parameter.turn(gradient, rate, decay);
+                continue;
+            }
             let moments = parameter.means.iter_mut().zip(&mut parameter.squares);
             for ((value, (mean, square)), g) in parameter.values.iter_mut().zip(moments).zip(gradient) {
                 let g = g * clip;

@@ -155,8 +155,8 @@ fn taps([depth, height, width]: [usize; 3], mut work: impl FnMut(usize, usize, u
     }
 }
 
-/// `[dim, 27]` to `[27, dim]`.
-fn turned(weight: &[f32], rows: usize) -> Vec<f32> {
+/// The transpose of a matrix with so many rows.
+pub fn turned(weight: &[f32], rows: usize) -> Vec<f32> {
     let columns = weight.len() / rows;
     (0..columns).flat_map(|c| (0..rows).map(move |r| weight[r * columns + c])).collect()
 }
