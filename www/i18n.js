@@ -742,5 +742,4 @@ export function setLanguage(next) {
   document.documentElement.lang = languageTag();
   document.title = text('title');
   translate(document);
-  document.body.classList.remove('silent');
 }

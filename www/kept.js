@@ -13,7 +13,7 @@ import { newEntry } from './volume.js';
 
 const HITS = 10;
 
-/** `session`: the one that has the store open. @type {{ file: Blob, store: Store, session: unknown } | undefined} */
+/** `session`: the one that has the store open. @type {{ source: Blob, store: Store, session: unknown } | undefined} */
 let archive;
 /** `image`: the latent that was asked with. @type {{ image: unknown, find: string, hits: Hit[] } | undefined} */
 let found;
@@ -46,7 +46,7 @@ export async function loadKept(file, call) {
       throw otherModel(space() ?? '', store.model.embeddingSpace);
     }
     closeStore();
-    archive = { file, store, session };
+    archive = { source: file, store, session };
     $('retrieval').open = true;
   } else if ('vectors' in latents) {
     candidates.addSaved(latents);
@@ -90,7 +90,7 @@ const saveStore = () => run('phase_model', async (call) => {
 /** In the present session: a store is gone with the session that opened it. @param {import('./app.js').Call} call */
 async function openArchive(call) {
   const session = await withModel(call);
-  if (archive && archive.session !== session) archive = { ...archive, store: await session.openStore(archive.file, { signal: call.signal }), session };
+  if (archive && archive.session !== session) archive = { ...archive, store: await session.openStore(archive.source, { signal: call.signal }), session };
   return /** @type {NonNullable<typeof archive>} */ (archive).store;
 }
 

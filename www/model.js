@@ -145,8 +145,11 @@ $('diagnostics').addEventListener('click', async () => {
   }
 });
 
-// Licence, warning and purpose belong on the page before any weight is loaded.
+// Licence, warning and purpose belong on the page before any weight is loaded, and before anything else is seen: they would push it down.
+const PATIENCE_MS = 1000;
+const show = () => document.body.classList.remove('silent');
+setTimeout(show, PATIENCE_MS);
 ownFile(MANIFEST).then(parsed).then((manifest) => {
   state.manifest ??= manifest;
   changed('model');
-}, () => {});
+}, () => {}).then(show);
