@@ -52,6 +52,23 @@ impl Gate {
     }
 }
 
+/// Of rows that nearly coincide one stays, since rounding would choose between them, otherwise on each device; the others go where no
+/// token is.
+fn spread(rows: &mut [f32], base: &[f32], rng: &mut Rng) {
+    /// Largest cosine of two rows.
+    const NEAREST: f32 = 0.999;
+    let dim = base.len();
+    for at in (dim..rows.len()).step_by(dim) {
+        let (before, row) = rows.split_at_mut(at);
+        let row = &mut row[..dim];
+        if before.chunks_exact(dim).any(|other| tower::dot(row, other) > NEAREST) {
+            let away: Vec<f32> = (0..dim).map(|i| rng.normal() - 2.0 * (dim as f32).sqrt() * base[i]).collect();
+            let length = tower::dot(&away, &away).sqrt();
+            row.iter_mut().zip(away).for_each(|(row, x)| *row = x / length);
+        }
+    }
+}
+
 impl Trainer<'_> {
     /// What `keep` takes of volumes as they are now.
     pub(super) fn look<T: Send>(
@@ -220,6 +237,7 @@ impl Trainer<'_> {
             average(&mut rows, &sample, &nearest, dim, 1.0);
         }
         let base = &directions[FINDINGS.len() * dim..];
+        spread(&mut rows, base, &mut rng);
         *self.parameters.values_mut(image::GAIN) =
             rows.chunks_exact(dim).map(|row| 1.0 / tower::dot(row, base).max(LEAST_BASE)).collect();
         *self.parameters.values_mut(CODEBOOK) = rows;

@@ -8,7 +8,6 @@ use burn::tensor::Int;
 use burn::tensor::Tensor;
 use burn::tensor::TensorData;
 use burn::tensor::activation::log_softmax;
-use ctmatch::kernel::l2_normalize;
 use ctmatch::model::inventory::TEMPERATURE_KEY;
 
 /// A linear reading of facts from latents of either side.
@@ -16,7 +15,7 @@ pub const FACTS_WEIGHT: &str = "train.facts.weight";
 pub const FACTS_BIAS: &str = "train.facts.bias";
 /// Logarithm of the scale of cosines between images and reports; that of the prompts is the checkpoint's temperature.
 pub const CONTRAST_SCALE: &str = "train.contrast_scale";
-/// Scale of what is read from unit latents along unit directions: a fact that is to be told for certain has to move the latent far.
+/// Scale of what is read from unit latents.
 const READING: f32 = 10.0;
 /// What a pair that is no negative gets as its logit.
 const EXCLUDED: f32 = -1e4;
@@ -47,8 +46,7 @@ impl Truth<'_> {
 /// Facts read from latents.
 pub fn facts_loss(leaves: &Leaves<'_>, latents: Tensor<2>, truth: &Truth<'_>) -> Tensor<1> {
     let bias: Tensor<1> = leaves.get(FACTS_BIAS);
-    let directions = l2_normalize(leaves.get::<2>(FACTS_WEIGHT));
-    let logits = latents.matmul(directions.transpose()) * READING + bias.unsqueeze();
+    let logits = latents.matmul(leaves.get::<2>(FACTS_WEIGHT).transpose()) * READING + bias.unsqueeze();
     let [truth, weight] = truth.tensors(leaves);
     binary(logits, truth, weight)
 }

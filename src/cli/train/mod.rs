@@ -67,7 +67,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value = "2000")]
     latent_phantoms: usize,
     /// Steps of the text tower
-    #[arg(long, value_name = "N", default_value = "700")]
+    #[arg(long, value_name = "N", default_value = "1300")]
     text_steps: usize,
     /// Steps on slabs
     #[arg(long, value_name = "N", default_value = "3000")]
@@ -244,7 +244,7 @@ impl Trainer<'_> {
             self.text_stage(&cases, tokenizer)?;
             self.end_stage(a.text_steps)?;
         }
-        if self.stage == 0 {
+        if self.paused() {
             return Ok(false);
         }
         let grids = |name: &'static str, seeds: &[u64]| {

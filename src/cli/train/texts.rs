@@ -79,7 +79,7 @@ impl Trainer<'_> {
             let asked = losses::prompt_loss(&leaves, said, difference, &Truth(&truth));
             let contrast = losses::contrast(&leaves, part(0, CASES), part(CASES, n), &truth[..CASES], &truth[CASES..]);
             let parts = [facts.clone(), asked.clone(), contrast.clone()];
-            let loss = facts * 2.0 + asked + contrast * 0.5;
+            let loss = facts * 2.0 + asked + contrast * 0.2;
             let graph = loss.backward();
             let mut gradients = Gradients::default();
             leaves.gradients(&graph, &mut gradients);
