@@ -1055,8 +1055,8 @@ class Session {
    * @param {import('./index.js').EvaluateOptions} [options]
    * @returns {Promise<import('./index.js').Evaluation>}
    */
-  evaluate(choices, { tieTolerance = this.#model?.info.tieTolerance ?? 0, ...options } = {}) {
-    return this.#call(async () => this.#wasm.evaluateChoices(choices, { tieTolerance, ...options }));
+  evaluate(choices, { tieTolerance = this.#model?.info.tieTolerance ?? 0, compareWith, ...options } = {}) {
+    return this.#call(async () => this.#wasm.evaluateChoices(choices, { tieTolerance, ...options }, compareWith));
   }
 
   /**

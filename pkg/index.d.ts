@@ -373,6 +373,8 @@ export interface EvaluateOptions {
   temperature?: number;
   /** resamples of patients, default 1000; and their seed */
   rounds?: number; seed?: number;
+  /** outcomes of another run on the same items */
+  compareWith?: Evaluation['outcomes'];
 }
 /** With its 95 % interval over patients, where there is more than one. */
 export interface Estimate { value: number; low: number | null; high: number | null }
@@ -388,6 +390,8 @@ export interface Evaluation {
   readonly outcomes: readonly {
     id: string; truth: number; chosen: number; rank: number; ties: number; correct: boolean; credit: number; margin: number;
   }[];
+  /** with `compareWith`: items right in both, one or neither run, and `p` of McNemar's exact test */
+  readonly comparison: { both: number; thisOnly: number; otherOnly: number; neither: number; p: number } | null;
 }
 /** Two statements about a finding, for which {} stands. */
 export interface PromptPair { present: string; absent: string }

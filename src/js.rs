@@ -11,6 +11,8 @@ use crate::rank::build::Source;
 use crate::rank::build::Strategy;
 use crate::rank::build::build;
 use crate::rank::evaluate::Choice;
+use crate::rank::evaluate::Outcome;
+use crate::rank::evaluate::compare;
 use crate::rank::evaluate::evaluate;
 use crate::rank::explain;
 use crate::rank::explain::Variant;
@@ -456,12 +458,14 @@ pub fn report_text(report: JsValue, view: &str, meta: Option<String>, position: 
     report.view_text(view, meta.as_deref(), position.unwrap_or(1)).map_err(thrown)
 }
 
-/// Metrics of multiple-choice items: `{ summary, outcomes }`.
+/// Metrics of multiple-choice items: `{ summary, outcomes, comparison }`, the last where outcomes of another run are given.
 #[wasm_bindgen(js_name = evaluateChoices)]
-pub fn evaluate_choices(choices: JsValue, options: JsValue) -> JsResult<JsValue> {
+pub fn evaluate_choices(choices: JsValue, options: JsValue, other: JsValue) -> JsResult<JsValue> {
     let choices: Vec<Choice> = parse(choices)?;
     let (summary, outcomes) = evaluate(&choices, &parse(options)?).map_err(thrown)?;
-    Ok(plain(&json!({ "summary": summary, "outcomes": outcomes })))
+    let other: Option<Vec<Outcome>> = parse(other)?;
+    let comparison = other.map(|other| compare(&outcomes, &other)).transpose().map_err(thrown)?;
+    Ok(plain(&json!({ "summary": summary, "outcomes": outcomes, "comparison": comparison })))
 }
 
 /// A table of labels, as a plain object.

@@ -130,8 +130,10 @@ test('multiple choice is judged as by hand', async () => {
       { id: '2', patient: 'b', truth: 1, scores: [0.5, 0.4, 0.3], kinds: ['random', '', 'lobe'] },
     ];
     const result = await session.evaluate(choices, { tieTolerance: 0, rounds: 50 });
+    const better = choices.map((choice) => ({ ...choice, scores: choice.scores.map((_, i) => Number(i === choice.truth)) }));
+    const { comparison } = await session.evaluate(better, { rounds: 0, compareWith: result.outcomes });
     const refused = await session.evaluate([{ id: '1', patient: 'a', truth: 5, scores: [1, 2] }]).catch((error) => error.code);
-    return { result, refused };
+    return { result, refused, comparison };
   });
   assert.equal(found.error, undefined, JSON.stringify(found.error));
   const { summary, outcomes } = found.result;
@@ -140,6 +142,8 @@ test('multiple choice is judged as by hand', async () => {
   assert.deepEqual(summary.byKind.map(({ kind, accuracy }) => [kind, accuracy.value]), [['lobe', 1], ['random', 0.5]]);
   assert.deepEqual(outcomes.map(({ id, chosen, rank, correct }) => [id, chosen, rank, correct]), [['1', 0, 1, true], ['2', 0, 2, false]]);
   assert.equal(found.refused, 'INVALID_ARGUMENT');
+  assert.equal(found.result.comparison, null);
+  assert.deepEqual(found.comparison, { both: 1, thisOnly: 1, otherOnly: 0, neither: 0, p: 1 });
   await finish();
 });
 
