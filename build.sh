@@ -164,7 +164,6 @@ run_tests() {
   local strict=()
   [ "$wasm_lint" = check ] || strict=(-- -D warnings)
   wasm_build "$wasm_lint" -q --features gpu --lib "${strict[@]}"
-  threads_build "$wasm_lint" -q --lib "${strict[@]}"
   say "suite"
   cargo test -q --bins --tests
   cargo test -q --doc
