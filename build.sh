@@ -166,7 +166,6 @@ run_tests() {
   if [ "$wasm_clippy" = yes ]; then
     say "clippy, wasm32"
     wasm_build clippy -q --features gpu --lib -- -D warnings
-    threads_build clippy -q --lib -- -D warnings
   fi
   strict=(-D warnings)
   say "suite"
