@@ -1,6 +1,7 @@
 // Measures the demo model on phantoms that it never saw and writes its card.
 // Usage: CTMATCH=path/to/ctmatch node demo.mjs WORK [PHANTOMS] > www/model/CARD.md
 // WORK is the folder of `ctmatch train-demo`; without PHANTOMS (a folder of `ctmatch phantom`) 500 are drawn there.
+// SEED and COMMAND replace the defaults in the card, REMARK says what else is to be known of the training.
 
 import { execFile, execFileSync } from 'node:child_process';
 import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
