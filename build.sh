@@ -43,6 +43,15 @@ need_rust() {
   fi
 }
 
+debian_cargo=(env RUSTC=/usr/bin/rustc /usr/bin/cargo)
+use_debian_rust() {
+  [ -x /usr/bin/cargo ] && [ -x /usr/bin/rustc ] || system_packages rustc-web cargo-web rust-web-src
+  local lld
+  lld=$(find "$(rustc --print sysroot)" -name rust-lld -type f | head -n 1)
+  [ -n "$lld" ] || stop "the installed toolchain has no rust-lld, which links wasm32"
+  export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER="$lld" RUSTC_BOOTSTRAP=1
+}
+
 # cargo for wasm32: rustup's target, else Debian's compiler with its own standard library.
 wasm_cargo=(cargo)
 wasm_flags=()
@@ -52,22 +61,23 @@ need_wasm_target() {
     return
   fi
   [ -e "$(rustc --print sysroot)/lib/rustlib/wasm32-unknown-unknown" ] && return
-  [ -x /usr/bin/cargo ] && [ -x /usr/bin/rustc ] || system_packages rustc-web cargo-web rust-web-src
-  local lld
-  lld=$(find "$(rustc --print sysroot)" -name rust-lld -type f | head -n 1)
-  [ -n "$lld" ] || stop "the installed toolchain has no rust-lld, which links wasm32"
-  export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER="$lld" RUSTC_BOOTSTRAP=1
-  wasm_cargo=(env RUSTC=/usr/bin/rustc /usr/bin/cargo)
+  use_debian_rust
+  wasm_cargo=("${debian_cargo[@]}")
   wasm_flags=(-Z build-std=std,panic_abort)
   # Debian's compiler for wasm comes without clippy; warnings of the compiler stop the tests all the same.
   wasm_clippy=no
 }
 
-# The standard library is shipped without atomics, so the module with threads is built with its source; Debian's is there already.
+# The standard library is shipped without atomics, so the module with threads is built with its source: rustup's, else Debian's with its
+# compiler.
+threads_cargo=()
 need_rust_source() {
+  threads_cargo=("${wasm_cargo[@]}")
   [ "${#wasm_flags[@]}" = 0 ] || return 0
-  [ -e "$(rustc --print sysroot)/lib/rustlib/src/rust/library" ] || { have rustup && rustup component add rust-src; } ||
-    stop "the source of the standard library is missing, from which the module with threads is built: install rust-src"
+  [ -e "$(rustc --print sysroot)/lib/rustlib/src/rust/library" ] && return
+  have rustup && rustup component add rust-src && return
+  use_debian_rust
+  threads_cargo=("${debian_cargo[@]}")
 }
 
 need_wasm_bindgen() {
@@ -124,7 +134,7 @@ wasm_build() {
 # In a folder of its own, because other flags build everything again. `build-std` is an unstable option.
 threads_target="$CARGO_TARGET_DIR/threads"
 threads_build() {
-  RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR="$threads_target" "${wasm_cargo[@]}" "$1" -Z build-std=std,panic_abort \
+  RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR="$threads_target" "${threads_cargo[@]}" "$1" -Z build-std=std,panic_abort \
     --config 'target.wasm32-unknown-unknown.rustflags=["-C", "target-feature=+atomics,+bulk-memory,+mutable-globals"]' \
     --profile wasm --target wasm32-unknown-unknown --no-default-features --features threads "${@:2}"
 }

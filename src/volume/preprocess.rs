@@ -110,7 +110,7 @@ impl<'v> Preprocessor<'v> {
     /// Plans the resampling of a volume.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] as [`GridMap::new`].
+    /// [`crate::Error::InvalidArgument`] as [`GridMap::new`].
     pub fn new(volume: &'v Volume, config: &PreprocessConfig) -> Result<Self> {
         let map = GridMap::new(volume, config)?;
         let taps = map.axes().each_ref().map(axis_taps);
