@@ -94,12 +94,10 @@ test('the map: colour bar, strength, against the mean, off and on by key; cubes 
     return { sum: map?.values.reduce((sum, value) => sum + value, 0), opacity: map?.opacity, hidden: views[0].map.hidden, cells: views[0].cells.hidden };
   });
   const first = await drawn();
-  const low = await page.textContent('#legend-low');
   const score = Number((await page.textContent('#evidence-sum')).match(/[+-]\d\.\d{4}/)[0]);
-  assert.ok(Math.abs(first.sum - score) < 1e-3 && !first.hidden && first.cells, JSON.stringify(first));
+  assert.ok(Math.abs(first.sum - score) < 1e-3 && Math.abs(score) > 1e-3 && !first.hidden && first.cells, JSON.stringify(first));
   await page.check('#map-relative');
   assert.ok(Math.abs((await drawn()).sum) < 1e-4, 'the mean is taken away');
-  assert.notEqual(await page.textContent('#legend-low'), low);
   await page.check('#map-outlines');
   await page.fill('#map-opacity', '0.8');
   const now = await drawn();
