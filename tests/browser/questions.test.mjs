@@ -26,7 +26,7 @@ test('zero-shot: 18 findings in the published order, and a question', { timeout:
   await page.waitForSelector('#zero-shot-rows tr', { timeout: SLOW_MS });
   assert.deepEqual(await page.locator('#zero-shot-rows th').allTextContents(), manifest.recipes.zeroShot.labels);
   const scores = (await page.locator('#zero-shot-rows td:last-child').allTextContents()).map(parseFloat);
-  for (const score of scores) assert.ok(score > 0 && score < 100, String(score));
+  for (const score of scores) assert.ok(score >= 0 && score <= 100, String(score)); // a certain one is shown as 100 %
   await page.selectOption('#zero-shot-order', 'score');
   assert.deepEqual((await page.locator('#zero-shot-rows td:last-child').allTextContents()).map(parseFloat), scores.toSorted((a, b) => b - a));
 
