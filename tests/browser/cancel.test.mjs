@@ -1,12 +1,12 @@
 // Cancel on the page in each phase that takes long on the CPU: soon over, everything loaded is still there, and the next run ends.
 
 import assert from 'node:assert/strict';
-import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { MESSAGES } from '../../www/i18n.js';
-import { host, idle, sampleNifti, SLOW_MS, useSample } from './harness.mjs';
+import { host, idle, SLOW_MS, useSample, writeLargeNifti } from './harness.mjs';
 
 const SOON_MS = 500; // VIEWER_AND_RANKING_UI.md A-2
 const DIMS = [512, 512, 200]; // a second to read
@@ -36,14 +36,7 @@ async function cancelIn(page, key) {
 test('weights, texts, a large file, its clean copy', { timeout: 3 * SLOW_MS }, async () => {
   const folder = mkdtempSync(join(tmpdir(), 'ctmatch-'));
   const path = join(folder, 'large.nii');
-  const header = Buffer.from((await sampleNifti()).subarray(0, 352));
-  [3, ...DIMS, 1, 1, 1, 1].forEach((n, i) => header.writeInt16LE(n, 40 + 2 * i));
-  const file = openSync(path, 'w');
-  writeSync(file, header);
-  const slice = Buffer.alloc(2 * DIMS[0] * DIMS[1]);
-  for (let i = 0; i < slice.length; i += 2) slice.writeInt16LE(((i * 7919) % 1600) - 1000, i);
-  for (let z = 0; z < DIMS[2]; z++) writeSync(file, slice);
-  closeSync(file);
+  await writeLargeNifti(path, DIMS);
 
   const { page, finish } = await tests.newAppPage();
   try {

@@ -1,24 +1,17 @@
 // How long the page takes for a slice: from the request to the pixels on the canvas, by plane, on a volume of 512 x 512 x 600.
 // Run by hand: node frames.mjs. It writes 300 MB to the system's temporary folder, and removes them.
 
-import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { newPage, sampleNifti, startBrowser, startServer } from './harness.mjs';
+import { newPage, startBrowser, startServer, writeLargeNifti } from './harness.mjs';
 
 const DIMS = [512, 512, 600];
 const MOVES = 150;
 
 const folder = mkdtempSync(join(tmpdir(), 'ctmatch-'));
 const path = join(folder, 'volume.nii');
-const header = Buffer.from((await sampleNifti()).subarray(0, 352));
-[3, ...DIMS, 1, 1, 1, 1].forEach((n, i) => header.writeInt16LE(n, 40 + 2 * i));
-const file = openSync(path, 'w');
-writeSync(file, header);
-const slice = Buffer.alloc(2 * DIMS[0] * DIMS[1]);
-for (let i = 0; i < slice.length; i += 2) slice.writeInt16LE(((i * 7919) % 1600) - 1000, i);
-for (let z = 0; z < DIMS[2]; z++) writeSync(file, slice);
-closeSync(file);
+await writeLargeNifti(path, DIMS);
 
 const browser = await startBrowser({ gpu: false });
 const server = await startServer();

@@ -1,6 +1,7 @@
 // What the browser tests share: one server, one Chromium, pages that fail on any console error, 4xx or foreign request.
 
 import assert from 'node:assert/strict';
+import { closeSync, openSync, writeSync } from 'node:fs';
 import { mkdir, readFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { after, before } from 'node:test';
@@ -148,4 +149,16 @@ export function cosine(a, b) {
     bb += b[i] * b[i];
   }
   return ab / Math.sqrt(aa * bb);
+}
+
+/** Writes a volume of noise slice by slice: the header of the sample, other dimensions. @param {string} path @param {number[]} dims */
+export async function writeLargeNifti(path, dims) {
+  const header = Buffer.from((await sampleNifti()).subarray(0, 352));
+  [3, ...dims, 1, 1, 1, 1].forEach((n, i) => header.writeInt16LE(n, 40 + 2 * i));
+  const file = openSync(path, 'w');
+  writeSync(file, header);
+  const slice = Buffer.alloc(2 * dims[0] * dims[1]);
+  for (let i = 0; i < slice.length; i += 2) slice.writeInt16LE(((i * 7919) % 1600) - 1000, i);
+  for (let z = 0; z < dims[2]; z++) writeSync(file, slice);
+  closeSync(file);
 }
