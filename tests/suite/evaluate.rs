@@ -6,12 +6,12 @@ use crate::command::model;
 use crate::command::path;
 use crate::command::stdout;
 use crate::npy;
+use crate::store;
 use ctmatch::rank::Latent;
 use ctmatch::rank::cosine;
 use ctmatch::rank::mean;
 use ctmatch::rank::store::Entry;
 use ctmatch::rank::store::Kind;
-use ctmatch::rank::store::ModelIdentity;
 use ctmatch::rank::store::Precision;
 use ctmatch::rank::store::Store;
 use ctmatch::text::keywords::LABELS;
@@ -583,16 +583,7 @@ fn retrieval_of_the_command_equals_the_reference_scripts() {
     let rows = |name: &str| -> Vec<Latent> {
         inputs[name].f32().chunks(inputs[name].shape[1]).map(|row| Latent::new(row.to_vec()).unwrap()).collect()
     };
-    let identity = ModelIdentity {
-        id: "fixture".into(),
-        revision: "1".into(),
-        embedding_space: "s".into(),
-        variant: "f32".into(),
-        weights_sha256: "w".into(),
-        license: "CC0-1.0".into(),
-        untrained: false,
-    };
-    let mut store = Store::new(identity, Precision::F16);
+    let mut store = Store::new(store::model("s", "f32"), Precision::F16);
     let names: Vec<String> = (0..130).map(|i| format!("valid_{i}_a_1")).collect();
     for ((name, image), text) in names.iter().zip(rows("image")).zip(rows("text")) {
         // Two texts are equal, as are the reports of two reconstructions.

@@ -1,6 +1,7 @@
 //! `rank`: order, ties, margins, shares, retrieval metrics of the reference scripts, speed.
 
 use crate::npy;
+use crate::store;
 use ctmatch::Error;
 use ctmatch::rank::Latent;
 use ctmatch::rank::RankOptions;
@@ -13,7 +14,6 @@ use ctmatch::rank::retrieval::evaluate::evaluate;
 use ctmatch::rank::retrieval::label_jaccard;
 use ctmatch::rank::retrieval::recall_at_k;
 use ctmatch::rank::store::Entry;
-use ctmatch::rank::store::ModelIdentity;
 use ctmatch::rank::store::Precision;
 use ctmatch::rank::store::Store;
 use std::collections::HashMap;
@@ -228,16 +228,7 @@ fn retrieval_by_hand() {
     assert_eq!(found.per_k, [2.0 / 3.0, (0.75 + 0.75 + 0.0) / 3.0]);
     assert_eq!(found.cumulative[1], (found.per_k[0] + found.per_k[1]) / 2.0);
 
-    let identity = ModelIdentity {
-        id: "m".into(),
-        revision: "1".into(),
-        embedding_space: "s".into(),
-        variant: "f32".into(),
-        weights_sha256: "w".into(),
-        license: "CC0-1.0".into(),
-        untrained: false,
-    };
-    let mut store = Store::new(identity, Precision::F16);
+    let mut store = Store::new(store::model("s", "f32"), Precision::F16);
     let names = ["train_1_a_1", "train_2_a_1", "train_2_a_2"];
     for (i, name) in names.iter().enumerate() {
         let entry = || Entry { id: (*name).into(), sha256: if i == 0 { "first".into() } else { "shared".into() } };

@@ -20,7 +20,7 @@ use parquet::file::reader::SerializedFileReader;
 use parquet::record::RowAccessor;
 use std::time::Instant;
 
-fn model(space: &str, variant: &str) -> ModelIdentity {
+pub fn model(space: &str, variant: &str) -> ModelIdentity {
     ModelIdentity {
         id: "tiny".into(),
         revision: "1".into(),
