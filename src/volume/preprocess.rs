@@ -79,7 +79,17 @@ impl PreprocessConfig {
         if !(low.is_finite() && high.is_finite() && low < high && self.offset_hu.is_finite() && self.pad.is_finite()) {
             return Err("window, offset and padding must be finite, and the window's low end below its high end");
         }
+        // Beyond the range or the precision of f32 no volume could be encoded.
+        let [low, high] = self.window_hu.map(|hu| self.scaled(hu));
+        if !(low.is_finite() && high.is_finite() && low < high) {
+            return Err("offset and scale must keep the window's ends finite and apart");
+        }
         Ok(())
+    }
+
+    /// Model value of HU.
+    fn scaled(&self, hu: f64) -> f32 {
+        ((hu + self.offset_hu) / self.scale_hu) as f32
     }
 
     /// HU of a model value, rounded: the inverse of offset and scale.
@@ -206,7 +216,7 @@ impl<'v> Preprocessor<'v> {
 
     fn finish(&self, hu: f64) -> f32 {
         let hu = if self.config.clip == ClipOrder::After { self.clip(hu) } else { hu };
-        ((hu + self.config.offset_hu) / self.config.scale_hu) as f32
+        self.config.scaled(hu)
     }
 
     fn clip(&self, hu: f64) -> f64 {

@@ -199,7 +199,7 @@ fn a_checkpoint_that_does_not_fit_is_refused_with_every_list() {
 #[test]
 fn absurd_manifests_are_refused() {
     type Spoil = fn(&mut Folder);
-    let cases: [(&str, Spoil); 14] = [
+    let cases: [(&str, Spoil); 16] = [
         ("manifest: schema must be 1, found 2", |f| f.manifest.schema = 2),
         ("manifest: vision.dim must be in 1..=1048576, found 0", |f| f.manifest.vision.dim = 0),
         ("manifest: vision.image_size must be a multiple of patch_size 10, found 41", |f| {
@@ -216,6 +216,12 @@ fn absurd_manifests_are_refused() {
             "manifest: preprocess: window, offset and padding must be finite, and the window's low end below its high end",
             |f| f.manifest.preprocess.window_hu = [100.0, 100.0],
         ),
+        ("manifest: preprocess: offset and scale must keep the window's ends finite and apart", |f| {
+            f.manifest.preprocess.offset_hu = 1e300;
+        }),
+        ("manifest: preprocess: offset and scale must keep the window's ends finite and apart", |f| {
+            f.manifest.preprocess.scale_hu = 1e300;
+        }),
         ("manifest: text.num_hidden_layers must be in 1..=256, found 1000000", |f| {
             f.manifest.text.num_hidden_layers = 1_000_000;
         }),
