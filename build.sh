@@ -7,6 +7,7 @@
 #   ./build.sh test    the same set-up, then every check
 #   ./build.sh bench   an image encode beside onnxruntime-web and PyTorch (tests/bench/README.md)
 #   ./build.sh fuzz    the libFuzzer targets of tests/fuzz one after the other, 20 minutes each or as many as given
+#   ./build.sh audit   every lock file against the published advisories; needs the internet
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -238,6 +239,28 @@ run_fuzz() {
   done
 }
 
+# Not part of the tests: the answer changes from day to day, and databases must be reached. All lists are checked before it fails.
+run_audit() {
+  need_rust
+  need_node
+  PATH="$PATH:$cache/tools/bin"
+  if ! have cargo-deny; then
+    say "installing cargo-deny"
+    CARGO_TARGET_DIR="$cache/target-tools" cargo install -q cargo-deny --locked --root "$cache/tools"
+  fi
+  local failed=() lock
+  say "Cargo.lock"
+  cargo deny check || failed+=(Cargo.lock)
+  say "tests/fuzz/Cargo.lock"
+  cargo deny --manifest-path tests/fuzz/Cargo.toml check --config "$PWD/deny.toml" advisories || failed+=(tests/fuzz/Cargo.lock)
+  while read -r lock; do
+    say "$lock"
+    (cd "$(dirname "$lock")" && npm audit --package-lock-only --no-fund </dev/null) || failed+=("$lock")
+  done < <(find tests -name package-lock.json -not -path '*/node_modules/*' | sort)
+  [ "${#failed[@]}" = 0 ] || stop "not clean, or not checked: ${failed[*]}"
+  say "nothing known against what is locked"
+}
+
 case "${1:-build}" in
   build)
     setup
@@ -268,5 +291,6 @@ case "${1:-build}" in
   test) run_tests ;;
   bench) run_bench "${@:2}" ;;
   fuzz) run_fuzz "${@:2}" ;;
-  *) stop "usage: ./build.sh [demo|site [folder]|single [file]|test|bench [options]|fuzz [minutes]]" ;;
+  audit) run_audit ;;
+  *) stop "usage: ./build.sh [demo|site [folder]|single [file]|test|bench [options]|fuzz [minutes]|audit]" ;;
 esac

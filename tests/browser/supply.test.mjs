@@ -57,6 +57,17 @@ test('every crate has an allowed licence and comes from crates.io with a checksu
   assert.deepEqual([...sources], ['registry+https://github.com/rust-lang/crates.io-index']);
 });
 
+test('every advisory that is set aside has its reason, and its crate is still there', async () => {
+  const [, list] = (await readFile(join(repository, 'deny.toml'), 'utf8')).match(/^ignore = \[\n([^\]]*)\]/m);
+  const names = new Set([...checksums().keys()].map((crate) => crate.split(' ')[0]));
+  const lines = list.trim().split('\n');
+  assert.ok(lines.length > 0);
+  for (const line of lines) {
+    const [, name] = line.match(/^ *\{ id = "RUSTSEC-\d{4}-\d{4}", reason = "([\w-]+): .{20,}" \},$/) ?? assert.fail(line);
+    assert.ok(names.has(name), name);
+  }
+});
+
 test('the bill of materials names each crate of the module once, with its checksum', () => {
   const { bomFormat, specVersion, metadata, components } = sbom();
   assert.deepEqual([bomFormat, specVersion, metadata.component.name], ['CycloneDX', '1.6', 'ctmatch']);
@@ -70,7 +81,7 @@ test('the bill of materials names each crate of the module once, with its checks
 
 test('npm tools: locked by hash, and only tests use them', async () => {
   const consumers = join(repository, 'tests/consumers');
-  const folders = [here, ...(await readdir(consumers)).map((name) => join(consumers, name))];
+  const folders = [here, join(repository, 'tests/bench'), ...(await readdir(consumers)).map((name) => join(consumers, name))];
   let locked = 0;
   for (const folder of folders) {
     const lock = await readFile(join(folder, 'package-lock.json'), 'utf8').then(JSON.parse, () => undefined);
