@@ -1,8 +1,8 @@
 //! The CPU twins: the same operations on slices, vectorized for the processor found at run time, on all cores natively and in a wasm module with threads.
 //!
 //! Native matrix products stay with burn (crate `gemm`: 200 GFLOP/s on two cores that reach 185 with OpenBLAS); those of wasm are in
-//! `product`. What is here is what burn's
-//! CPU backend spends its time on besides: it runs element-wise chains as one pass over memory per operation.
+//! `product`. What is here is what burn's CPU backend spends its time on besides: it runs element-wise chains as one pass over memory per
+//! operation.
 
 use super::product::Panels;
 use super::product::Rows;
