@@ -132,12 +132,13 @@ wasm_build() {
   "${wasm_cargo[@]}" "$1" "${wasm_flags[@]}" --profile wasm --target wasm32-unknown-unknown --no-default-features "${@:2}"
 }
 
-# In a folder of its own, because other flags build everything again. `build-std` is an unstable option.
+# In a folder of its own, because other flags build everything again. `build-std` is an unstable option. Of the two modules this is the
+# one that computes by itself: its own code is optimized for speed, an eighth faster and 230 kB gz larger.
 threads_target="$CARGO_TARGET_DIR/threads"
 threads_build() {
   RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR="$threads_target" "${threads_cargo[@]}" "$1" -Z build-std=std,panic_abort \
     --config 'target.wasm32-unknown-unknown.rustflags=["-C", "target-feature=+atomics,+bulk-memory,+mutable-globals"]' \
-    --profile wasm --target wasm32-unknown-unknown --no-default-features --features threads "${@:2}"
+    --config 'profile.wasm.package.ctmatch.opt-level=3' --profile wasm --target wasm32-unknown-unknown --no-default-features --features threads "${@:2}"
 }
 
 # $1: name of the module, $2: what cargo made

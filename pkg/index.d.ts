@@ -59,7 +59,7 @@ export interface Variant {
 /** As `open` would be called. */
 export type ProbeOptions = Pick<OpenOptions, 'model' | 'variant' | 'cache' | 'network' | 'allowSoftwareAdapter' | 'threads' | 'worker' | 'signal'>;
 /** Why the CPU computes in one thread; `probe().advice.notes` says it in words. */
-export type OneThread = 'asked' | 'not-in-worker' | 'not-isolated' | 'no-shared-memory' | 'one-core' | 'no-module' | 'gpu-failed' | 'not-started';
+export type OneThread = 'asked' | 'not-in-worker' | 'not-isolated' | 'no-shared-memory' | 'no-relaxed-simd' | 'one-core' | 'no-module' | 'gpu-failed' | 'not-started';
 export interface ProbeReport {
   webgpu: {
     usable: boolean;

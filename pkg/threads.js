@@ -17,10 +17,17 @@ export const ONE_THREAD = {
   'not-isolated': 'the page is not cross-origin isolated: serve it with COOP and COEP',
   'no-shared-memory': 'this browser has no memory or no waiting that threads can share',
   'one-core': 'the browser tells of one processor core',
+  'no-relaxed-simd': 'this browser has no relaxed SIMD, which the module for threads uses',
   'no-module': 'the module for threads is missing: `wasmUrl` was given without `cpuWasmUrl`, or it was not stored for offline use',
   'gpu-failed': 'the CPU took over after the module for the GPU was started',
   'not-started': 'the threads did not start; check worker-src and Trusted Types',
 };
+
+// A module with nothing but `f32x4.relaxed_madd` of three zeros.
+const ZERO = [0x41, 0, 0xfd, 0x0f];
+const RELAXED_SIMD = new Uint8Array([
+  0, 0x61, 0x73, 0x6d, 1, 0, 0, 0, 1, 5, 1, 0x60, 0, 1, 0x7b, 3, 2, 1, 0, 10, 19, 1, 17, 0, ...ZERO, ...ZERO, ...ZERO, 0xfd, 0x85, 2, 0xb,
+]);
 
 /**
  * What the calling worker can have.
@@ -37,6 +44,7 @@ export function planThreads({ threads: wanted = MOST, script }) {
     // As large as the module's may become: 4 GiB of addresses. Its futures wait by `waitAsync`.
     new WebAssembly.Memory({ initial: 1, maximum: 65_536, shared: true });
     if (!('waitAsync' in Atomics)) return one('no-shared-memory');
+    if (!WebAssembly.validate(RELAXED_SIMD)) return one('no-relaxed-simd');
   } catch {
     return one('no-shared-memory');
   }

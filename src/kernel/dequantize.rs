@@ -4,6 +4,8 @@
 //! `w[r, c] = zero[r, c / group] + scale[r, c / group] · q[r, c]`, shapes `[rows, words]` for q, `[rows, groups]` for scale and
 //! zero. With an offset q is 4 bits and unsigned, without one 8 bits and signed.
 
+use super::host;
+use super::is_host;
 use burn::tensor::Int;
 use burn::tensor::Tensor;
 use std::ops::Range;
@@ -40,6 +42,13 @@ impl QuantizedMatrix {
     /// The whole matrix in f32, `[rows, columns]`.
     pub fn dense(&self) -> Tensor<2> {
         let [rows, _, groups, group] = self.layout();
+        let device = self.scale.device();
+        if is_host(&device) {
+            let words = self.q.clone().into_data().try_into_vec::<i32>().expect("words are i32");
+            let zero = self.zero.clone().map(host::values);
+            let values = host::dequantize(&words, &host::values(self.scale.clone()), zero.as_deref(), [groups, group]);
+            return host::tensor(values, [rows, self.columns], &device);
+        }
         let scale: Tensor<3> = self.scale.clone().unsqueeze_dim(2);
         let levels = self.levels().reshape([rows, groups, group]) * scale;
         let values = match &self.zero {

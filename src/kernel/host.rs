@@ -1,8 +1,11 @@
 //! The CPU twins: the same operations on slices, vectorized for the processor found at run time, on all cores natively and in a wasm module with threads.
 //!
-//! Matrix products stay with burn (crate `gemm`: 200 GFLOP/s on two cores that reach 185 with OpenBLAS). What is here is what burn's
-//! CPU backend spends its time on besides: it runs element-wise chains as one pass over memory per operation.
+//! Native matrix products stay with burn (crate `gemm`: 200 GFLOP/s on two cores that reach 185 with OpenBLAS); those of wasm are in
+//! `product`. What is here is what burn's CPU backend spends its time on besides: it runs element-wise chains as one pass over memory per
+//! operation.
 
+use super::product::Panels;
+use super::product::Rows;
 use burn::tensor::Device;
 use burn::tensor::Tensor;
 use burn::tensor::TensorData;
@@ -21,12 +24,20 @@ pub(super) fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D], device
 }
 
 /// Calls `work(i, chunk i)` for all chunks of `len` numbers, several at a time where there are threads.
-fn for_chunks(out: &mut [f32], len: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
-    let work = |(i, chunk): (usize, &mut [f32])| Arch::new().dispatch(|| work(i, chunk));
+pub(super) fn for_chunks(out: &mut [f32], len: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
+    for_groups(out, len, 1, work);
+}
+
+/// The same, a thread taking at least `least` chunks.
+pub(super) fn for_groups<T: Send>(out: &mut [T], len: usize, least: usize, work: impl Fn(usize, &mut [T]) + Sync) {
+    let work = |(i, chunk): (usize, &mut [T])| Arch::new().dispatch(|| work(i, chunk));
     #[cfg(any(not(target_family = "wasm"), feature = "threads"))]
-    out.par_chunks_mut(len).enumerate().for_each(work);
+    out.par_chunks_mut(len).enumerate().with_min_len(least.max(1)).for_each(work);
     #[cfg(not(any(not(target_family = "wasm"), feature = "threads")))]
-    out.chunks_mut(len).enumerate().for_each(work);
+    {
+        let _ = least;
+        out.chunks_mut(len).enumerate().for_each(work);
+    }
 }
 
 /// Rows of `width` numbers that one task takes: enough to hide what starting it costs, few enough to stay in the cache.
@@ -118,12 +129,59 @@ pub(super) fn softmax(logits: &mut [f32], width: usize, bias: Option<&[f32]>) {
                 let start = (i * rows + j) * width % bias.len();
                 row.iter_mut().zip(&bias[start..start + width]).for_each(|(x, &b)| *x += b);
             }
-            let largest = largest(row);
-            row.iter_mut().for_each(|x| *x = exp(*x - largest));
-            let factor = 1.0 / sum(row, |x| x);
-            row.iter_mut().for_each(|x| *x *= factor);
+            softmax_row(row);
         }
     });
+}
+
+#[inline(always)]
+fn softmax_row(row: &mut [f32]) {
+    let largest = largest(row);
+    row.iter_mut().for_each(|x| *x = exp(*x - largest));
+    let factor = 1.0 / sum(row, |x| x);
+    row.iter_mut().for_each(|x| *x *= factor);
+}
+
+/// The attention of one head after another, whose logits never leave the cache: twin of the products and the softmax in
+/// [`super::cosine_attention`], for queries and keys that are scaled already. `kv` has keys first; returns `[sequences, heads, tokens,
+/// dim_head]`.
+pub(super) fn attention(
+    q: &[f32],
+    kv: &[f32],
+    [tokens, inner, dim_head]: [usize; 3],
+    bias: Option<&[f32]>,
+) -> Vec<f32> {
+    /// Queries whose logits are held at a time.
+    const QUERIES: usize = 96;
+    let heads = inner / dim_head;
+    let rows = |x, width: usize, sequence: usize, first: usize| {
+        let x: &[f32] = x;
+        Rows::new(&x[sequence * tokens * width..(sequence + 1) * tokens * width][first..], width, dim_head)
+    };
+    let mut out = vec![0.0; q.len()];
+    let head = tokens * dim_head;
+    let heads_of_task = (16_384 / head).max(1);
+    for_chunks(&mut out, heads_of_task * head, |task, out| {
+        let (mut logits, mut packed) = (Vec::new(), Vec::new());
+        for (i, out) in out.chunks_exact_mut(head).enumerate() {
+            let (sequence, h) = ((task * heads_of_task + i) / heads, (task * heads_of_task + i) % heads);
+            let queries = rows(q, inner, sequence, h * dim_head);
+            let keys = Panels::of_columns(rows(kv, 2 * inner, sequence, h * dim_head));
+            let values = Panels::of_rows(rows(kv, 2 * inner, sequence, inner + h * dim_head));
+            for (block, out) in out.chunks_mut(QUERIES * dim_head).enumerate() {
+                let (first, count) = (block * QUERIES, out.len() / dim_head);
+                logits.resize(count * tokens, 0.0);
+                keys.multiply_into(queries.some(first..first + count), &mut logits, &mut packed);
+                if let Some(bias) = bias {
+                    let bias = &bias[(h * tokens + first) * tokens..];
+                    logits.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
+                }
+                logits.chunks_exact_mut(tokens).for_each(softmax_row);
+                values.multiply_into(Rows::new(&logits, tokens, tokens), out, &mut packed);
+            }
+        }
+    });
+    out
 }
 
 /// Twin of [`super::depthwise`]: `x` is `[batch, D, H, W, C]`, `weight` `[C, 27]`.
@@ -174,6 +232,42 @@ fn taps_inside(
         let columns = columns.clone();
         rows.clone().flat_map(move |kh| columns.clone().map(move |kw| (kd, kh, kw)))
     })
+}
+
+/// Twin of [`super::QuantizedMatrix::dense`]: `groups` of `group` columns to a row, whose lanes begin with a word.
+pub(super) fn dequantize(words: &[i32], scale: &[f32], zero: Option<&[f32]>, [groups, group]: [usize; 2]) -> Vec<f32> {
+    let columns = groups * group;
+    let mut out = vec![0.0; scale.len() * group];
+    let rows = rows_of_task(columns);
+    let stride = words.len() / (scale.len() / groups);
+    for_chunks(&mut out, rows * columns, |task, out| {
+        for (row, out) in out.chunks_exact_mut(columns).enumerate() {
+            let row = task * rows + row;
+            let words = &words[row * stride..][..stride];
+            let scale = &scale[row * groups..][..groups];
+            match zero.map(|zero| &zero[row * groups..]) {
+                None => {
+                    for (word, out) in words.iter().zip(out.chunks_mut(4)) {
+                        let lanes = word.to_le_bytes().map(|level| f32::from(level as i8));
+                        out.copy_from_slice(&lanes[..out.len()]);
+                    }
+                    for (out, &scale) in out.chunks_exact_mut(group).zip(scale) {
+                        out.iter_mut().for_each(|x| *x *= scale);
+                    }
+                }
+                Some(zero) => {
+                    for (&word, out) in words.iter().zip(out.chunks_mut(8)) {
+                        let lanes: [f32; 8] = std::array::from_fn(|lane| (word >> (4 * lane) & 0xf) as f32);
+                        out.copy_from_slice(&lanes[..out.len()]);
+                    }
+                    for ((out, &scale), &zero) in out.chunks_exact_mut(group).zip(scale).zip(zero) {
+                        out.iter_mut().for_each(|x| *x = *x * scale + zero);
+                    }
+                }
+            }
+        }
+    });
+    out
 }
 
 /// Index of the largest number of each row of `width`, the first of equals.

@@ -5,6 +5,7 @@ mod dequantize;
 mod host;
 #[cfg(all(target_family = "wasm", feature = "threads"))]
 pub mod pool;
+pub mod product;
 
 pub use dequantize::QuantizedMatrix;
 pub use host::exp;
@@ -18,6 +19,8 @@ use burn::tensor::activation;
 use burn::tensor::module::conv3d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::ops::PadMode;
+use product::Panels;
+use product::Rows;
 use std::cell::Cell;
 
 thread_local! {
@@ -43,6 +46,28 @@ pub fn matmul<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
     let product = a.matmul(b);
     count(2 * inner * product.dims().iter().product::<usize>());
     product
+}
+
+/// `x · Wᵀ + b`, counted.
+///
+/// # Shape
+/// - `x`: `[rows, in]`; `weight`: `[out, in]`; `bias`: `[out]`; returns `[rows, out]`
+pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<&Tensor<1>>) -> Tensor<2> {
+    /// Below, packing the weights costs more than it gains.
+    const LEAST_ROWS: usize = 64;
+    let (device, [rows, depth], [columns, _]) = (x.device(), x.dims(), weight.dims());
+    if packs_products(&device) && rows >= LEAST_ROWS {
+        count(2 * rows * depth * columns);
+        let weight = Panels::of_columns(Rows::new(&host::values(weight), depth, depth));
+        let bias = bias.map(|bias| host::values(bias.clone()));
+        let out = weight.multiply(Rows::new(&host::values(x), depth, depth), bias.as_deref());
+        return host::tensor(out, [rows, columns], &device);
+    }
+    let y = matmul(x, weight.transpose());
+    match bias {
+        Some(bias) => y + bias.clone().unsqueeze(),
+        None => y,
+    }
 }
 
 /// One large matrix product, to compare other work with what the device can do.
@@ -72,6 +97,11 @@ impl Product {
 /// Whether tensors of this device are slices in memory.
 pub fn is_host(device: &Device) -> bool {
     *device == Device::flex()
+}
+
+/// Whether products are those of [`product`], and the logits of an attention are never all there at once.
+pub fn packs_products(device: &Device) -> bool {
+    cfg!(target_family = "wasm") && is_host(device)
 }
 
 /// `x / max(‖x‖₂, 1e-12)` along the last axis; the shape stays.
@@ -120,6 +150,12 @@ pub fn cosine_attention(
         let (mut q, mut kv) = (host::values(q), host::values(kv));
         host::normalize_heads(&mut q, inner, heads, &host::values(q_scale.clone() * scale));
         host::normalize_heads(&mut kv, 2 * inner, heads, &host::values(k_scale.clone()));
+        if packs_products(&device) {
+            count(4 * sequences * heads * tokens * tokens * dim_head);
+            let bias = bias.map(|bias| host::values(bias.clone()));
+            let out = host::attention(&q, &kv, [tokens, inner, dim_head], bias.as_deref());
+            return host::tensor(out, [sequences, heads, tokens, dim_head], &device).swap_dims(1, 2).reshape(shape);
+        }
         (host::tensor(q, shape, &device), host::tensor(kv, [sequences, tokens, 2 * inner], &device))
     } else {
         (q, kv)

@@ -37,9 +37,10 @@ impl Attention {
     /// - `x`: `[sequences, tokens, dim]`; `bias`: `[heads, tokens, tokens]`; returns `[sequences, tokens, dim]`
     pub fn forward(&self, x: Tensor<3>, bias: Option<&Tensor<3>>) -> Tensor<3> {
         let [sequences, tokens, _] = x.dims();
-        // Logits and their softmax are the largest tensors: [sequences, heads, tokens, tokens].
-        let logits_bytes = 4 * self.heads * tokens * tokens;
-        let parts = chunks(&x.device(), sequences, logits_bytes)
+        // Logits and their softmax are the largest tensors, `[sequences, heads, tokens, tokens]`, where they are tensors at all.
+        let device = x.device();
+        let width = if kernel::packs_products(&device) { self.to_kv.weight.dims()[0] } else { self.heads * tokens };
+        let parts = chunks(&device, sequences, 4 * tokens * width)
             .map(|range| self.forward_chunk(x.clone().slice_dim(0, range), bias))
             .collect();
         Tensor::cat(parts, 0)

@@ -66,11 +66,7 @@ impl Linear {
     /// # Shape
     /// - `x`: `[rows, in]`; returns `[rows, out]`
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let y = kernel::matmul(x, self.weight.dense().transpose());
-        match &self.bias {
-            Some(bias) => y + bias.clone().unsqueeze(),
-            None => y,
-        }
+        kernel::linear(x, self.weight.dense(), self.bias.as_ref())
     }
 
     /// [`Linear::forward`] over the last axis of sequences.

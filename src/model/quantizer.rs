@@ -12,14 +12,14 @@ use burn::tensor::Tensor;
 pub struct Codebook {
     /// `[codes, dim]` as stored: what a token is replaced by
     rows: Matrix,
-    /// `[dim, codes]`, unit columns, f32: the argmax is the one discontinuity of the network
+    /// `[codes, dim]`, unit rows, f32: the argmax is the one discontinuity of the network
     search: Tensor<2>,
 }
 
 impl Codebook {
     /// Takes the rows as stored, `[codes, dim]`.
     pub fn new(rows: Matrix) -> Self {
-        let search = l2_normalize(rows.dense()).transpose();
+        let search = l2_normalize(rows.dense());
         Self { rows, search }
     }
 
@@ -29,10 +29,10 @@ impl Codebook {
     /// - `tokens`: `[tokens, dim]`; returns `[tokens]` and `[tokens, dim]`
     pub fn quantize(&self, tokens: Tensor<2>) -> (Tensor<1, Int>, Tensor<2>) {
         let count = tokens.dims()[0];
-        let codes = self.search.dims()[1];
+        let codes = self.search.dims()[0];
         let parts = chunks(&tokens.device(), count, 4 * codes).map(|range| {
             let tokens = l2_normalize(tokens.clone().slice_dim(0, range));
-            kernel::argmax(kernel::matmul(tokens, self.search.clone()))
+            kernel::argmax(kernel::linear(tokens, self.search.clone(), None))
         });
         let indices: Tensor<1, Int> = Tensor::cat(parts.collect(), 0);
         let rows = self.rows(indices.clone());

@@ -8,6 +8,8 @@ use crate::volume::GridMap;
 use crate::volume::Volume;
 use crate::volume::grid::AxisMap;
 use crate::volume::orientation::View;
+#[cfg(any(not(target_family = "wasm"), feature = "threads"))]
+use rayon::prelude::*;
 use serde::Deserialize;
 use serde::Serialize;
 use std::ops::Range;
@@ -147,12 +149,15 @@ impl<'v> Preprocessor<'v> {
         out
     }
 
-    /// Slabs that are worth making at once: the number of cores, 1 in a browser.
+    /// Slabs that are worth making at once: the number of threads.
     pub fn parallel_slabs() -> usize {
-        if cfg!(target_family = "wasm") { 1 } else { std::thread::available_parallelism().map_or(1, |n| n.get()) }
+        #[cfg(any(not(target_family = "wasm"), feature = "threads"))]
+        return rayon::current_num_threads();
+        #[cfg(not(any(not(target_family = "wasm"), feature = "threads")))]
+        return 1;
     }
 
-    /// `count` consecutive slabs of `depth` layers from layer `d0` on, each on a core of its own.
+    /// `count` consecutive slabs of `depth` layers from layer `d0` on, on all threads.
     ///
     /// # Shape
     /// each as [`Preprocessor::slab`]
@@ -162,14 +167,10 @@ impl<'v> Preprocessor<'v> {
             self.slab(d0 + number * depth, depth, &mut out);
             out
         };
-        if count == 1 || Self::parallel_slabs() == 1 {
-            return (0..count).map(one).collect();
-        }
-        std::thread::scope(|scope| {
-            let running: Vec<_> = (0..count).map(|number| scope.spawn(move || one(number))).collect();
-            let join = |slab: std::thread::ScopedJoinHandle<'_, _>| slab.join().expect("a slab cannot panic");
-            running.into_iter().map(join).collect()
-        })
+        #[cfg(any(not(target_family = "wasm"), feature = "threads"))]
+        return (0..count).into_par_iter().map(one).collect();
+        #[cfg(not(any(not(target_family = "wasm"), feature = "threads")))]
+        return (0..count).map(one).collect();
     }
 
     /// Layers `d0 .. d0 + depth`, cut to the grid; replaces what `out` held.

@@ -124,6 +124,9 @@ test('one thread, and why', { timeout: 2 * SLOW_MS }, async (t) => {
   assert.deepEqual(await info(page, { backend: 'webgpu', fallback: 'cpu', threads: 2 }), { backend: 'cpu', threads: 2, degraded: ['cpu instead of webgpu: NO_WEBGPU'] });
   instead = { path: '/ctmatch/worker.js', after: 1, text: 'throw new Error("not a thread")' };
   assert.deepEqual(await info(page, { threads: 2 }), oneThread('not-started'));
+  const worker = await readFile(join(pkg, 'worker.js'), 'utf8');
+  instead = { path: '/ctmatch/worker.js', after: 0, text: `WebAssembly.validate = () => false;\n${worker}` };
+  assert.deepEqual(await info(page, { threads: 2 }), oneThread('no-relaxed-simd'));
   instead = undefined;
   await finish();
 });

@@ -10,6 +10,8 @@ use burn::tensor::Tensor;
 use burn::tensor::TensorData;
 use ctmatch::device::Device;
 use ctmatch::kernel;
+use ctmatch::kernel::product::Panels;
+use ctmatch::kernel::product::Rows;
 use ctmatch::model::stages::Stages;
 use ctmatch::session::unwatched;
 use ctmatch::weights::schema::VisionConfig;
@@ -30,8 +32,12 @@ fn tensor<const D: usize>(values: &[f32], shape: [usize; D], device: &TensorDevi
     Tensor::from_data(TensorData::new(values.to_vec(), shape), device)
 }
 
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().copied().map(f64::from).collect()
+}
+
 fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
-    tensor.into_data().try_to_vec::<f32>().unwrap().into_iter().map(f64::from).collect()
+    wide(&tensor.into_data().try_to_vec::<f32>().unwrap())
 }
 
 /// Every number within `tolerance` of the largest expected one.
@@ -136,6 +142,34 @@ fn cosine_attention_equals_the_formula() {
                 bias.as_ref(),
             );
             assert_close("attention", &read(found), &expected, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn packed_products_equal_the_formula() {
+    // One tile, ragged tiles, several tasks of rows, and sums that are taken in two parts.
+    for [rows, depth, columns] in [[1, 1, 1], [4, 3, 8], [5, 17, 9], [97, 33, 50], [200, 32, 7], [9, 1030, 12]] {
+        let (stride, width) = (depth + 3, columns + 2);
+        let a = &numbers(10, rows * stride)[1..];
+        let b = numbers(11, depth * width);
+        let bias = numbers(12, columns);
+        let product = |i: usize, j: usize| {
+            (0..depth).map(|k| f64::from(a[i * stride + k]) * f64::from(b[k * width + j])).sum::<f64>()
+        };
+        let cells = || (0..rows).flat_map(|i| (0..columns).map(move |j| (i, j)));
+        let expected: Vec<f64> = cells().map(|(i, j)| product(i, j) + f64::from(bias[j])).collect();
+        let columns_of_b: Vec<f32> =
+            (0..columns).flat_map(|j| (0..depth).map(move |k| (j, k))).map(|(j, k)| b[k * width + j]).collect();
+        let a = Rows::new(a, stride, depth);
+        for b in
+            [Panels::of_rows(Rows::new(&b, width, columns)), Panels::of_columns(Rows::new(&columns_of_b, depth, depth))]
+        {
+            assert_close("product", &wide(&b.multiply(a, Some(&bias))), &expected, 1e-5);
+            let mut out = vec![f32::NAN; rows * columns];
+            b.multiply_into(a, &mut out, &mut vec![[f32::NAN; 4]; 3]);
+            let expected: Vec<f64> = cells().map(|(i, j)| product(i, j)).collect();
+            assert_close("product without bias", &wide(&out), &expected, 1e-5);
         }
     }
 }
