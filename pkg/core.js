@@ -4,10 +4,9 @@
 import * as mainModule from './wasm/ctmatch.js';
 import * as cpuModule from './wasm/ctmatch_cpu.js';
 import { lentAdapter, ownAdapter, Pacer, withAdapter } from './device.js';
-import { ASYNC_DISPOSE, CtmatchError } from './error.js';
+import { AsStore, AsVolume, ASYNC_DISPOSE, CtmatchError } from './error.js';
 import { adapterName, findAdapter, gpuMissing, gpuRefusal, REASONS, wasmBlocked } from './probe.js';
 import { planThreads, startThreads } from './threads.js';
-import { niftiOf } from './voxels.js';
 import { ModelCache, modelFiles, parseManifest, request, resolved } from './weights.js';
 
 export { exportLatents, importLatents } from './latents.js';
@@ -22,14 +21,13 @@ export { CtmatchError };
  * @typedef {import('./index.js').Report} Report
  * @typedef {import('./index.js').ImageLatent} ImageLatent
  * @typedef {import('./index.js').ReportSet} ReportSet
- * @typedef {import('./index.js').StoreFacts} StoreFacts
  * @typedef {import('./index.js').ScoreTarget} ScoreTarget
  * @typedef {{ reason: 'destroyed' | 'unknown' | 'wasm-abort', message: string }} Loss
  */
 
 /**
  * What crosses from the wasm module.
- * @typedef {Omit<import('./index.js').Volume, 'slice' | 'modelBox' | 'exportMap' | 'close' | 'revealIdentifiers' | 'cleanCopy'>} VolumeFacts
+ * @typedef {import('./error.js').VolumeFacts} VolumeFacts
  * @typedef {{ backend: import('./index.js').Backend, adapter: string, vendor: string, software: boolean,
  *   limits: Record<string, number> }} DeviceFacts
  * @typedef {{ info: import('./index.js').ModelInfo, provenance: import('./index.js').Provenance, variant: string,
@@ -37,7 +35,7 @@ export { CtmatchError };
  * @typedef {{ vector: Float32Array<ArrayBuffer>, codes: Uint16Array<ArrayBuffer>, classLogits?: Float32Array,
  *   timingsMs: Record<string, number> }} RawImage
  * @typedef {{ vectors: Float32Array, rows: Omit<ReportSet['rows'][number], 'id'>[], encoded: number }} RawTexts
- * @typedef {{ rows: Omit<import('./index.js').Ranked, 'id'>[], tieTolerance: number }} RawRanking
+ * @typedef {{ rows: (Omit<import('./index.js').Ranked, 'id'> & { tied: boolean })[], tieTolerance: number }} RawRanking
  * @typedef {{ values: Float32Array<ArrayBuffer>, plane: Float32Array<ArrayBuffer>,
  *   summary: Omit<import('./index.js').HeatMap, 'values' | 'plane' | 'asked' | 'provenance'> }} RawMap
  */
@@ -111,7 +109,7 @@ async function readAll(reader, source, signal) {
  * @param {import('./index.js').ReadOptions} options
  */
 function plainReading({ frame, orientation, scaling, sidecar, referenceExact }) {
-  return Object.fromEntries(Object.entries({ frame, orientation, scaling, sidecar, referenceExact }).filter(([, value]) => value !== undefined));
+  return JSON.parse(JSON.stringify({ frame, orientation, scaling, sidecar, referenceExact }));
 }
 
 /** A name is looked at for identifiers and kept nowhere else. @param {Blob} blob */
@@ -214,7 +212,7 @@ async function compile(response, signal) {
 }
 
 /** A volume of the wasm module behind the public shape. */
-class Volume {
+class Volume extends AsVolume {
   #raw;
   #closed = false;
   #host;
@@ -233,18 +231,10 @@ class Volume {
   constructor(raw, reading, host) {
     /** @type {VolumeFacts} */
     const info = raw.info();
+    super(info);
     this.#raw = raw;
     this.#host = host;
     this.reading = { ...reading, identifiers: ruleCounts(info.identifiers) };
-    this.dims = info.dims;
-    this.spacingMm = info.spacingMm;
-    this.orientation = info.orientation;
-    this.orientationKnown = info.orientationKnown;
-    this.datatype = info.datatype;
-    this.findings = info.findings.map(({ code, action, params }) => ({ code, action, params: params ?? {} }));
-    this.identifiers = info.identifiers;
-    this.huRange = info.huRange;
-    this.voxelBytes = info.voxelBytes;
   }
 
   get raw() {
@@ -308,28 +298,20 @@ class Volume {
 }
 
 /** A store of the wasm module behind the public shape. */
-class Store {
+class Store extends AsStore {
   #raw;
   #closed = false;
   #host;
-  /** @type {StoreFacts} */
-  #facts;
 
   /**
    * @param {LatentStore} raw
    * @param {{ call<T>(work: () => T, signal?: AbortSignal): Promise<T>, release(free: () => void): void }} host
    */
   constructor(raw, host) {
+    super(raw.info());
     this.#raw = raw;
     this.#host = host;
-    this.#facts = raw.info();
   }
-
-  get model() { return this.#facts.model; }
-  get precision() { return this.#facts.precision; }
-  get view() { return this.#facts.view ?? undefined; }
-  get volumes() { return this.#facts.volumes; }
-  get reports() { return this.#facts.reports; }
 
   get #open() {
     if (this.#closed) throw new CtmatchError('CLOSED', 'the store is closed');
@@ -358,7 +340,7 @@ class Store {
           }
         }
       } finally {
-        this.#facts = raw.info();
+        Object.assign(this, raw.info());
       }
     });
   }
@@ -375,7 +357,7 @@ class Store {
       this.#requireSpace(isSet ? query.embeddingSpace : query.provenance.embeddingSpace);
       /** @type {Omit<import('./index.js').Hit, 'id'>[]} */
       const hits = this.#open.search(isSet ? query.vectors : query.vector, isSet ? 'report' : 'volume', find === 'volumes' ? 'volume' : 'report', hubness, topK);
-      return hits.map((hit) => ({ id: this.#facts[find][hit.index].id, ...hit }));
+      return hits.map((hit) => ({ id: this[find][hit.index].id, ...hit }));
     }, signal);
   }
 
@@ -434,8 +416,8 @@ class Session {
   #inFlight = 0;
   /** @type {CtmatchError | undefined} */
   #trap;
-  /** Of the device, until a model is loaded again. @type {CtmatchError | undefined} */
-  #broken;
+  /** Until a model is loaded again. @type {CtmatchError | undefined} */
+  #deviceLost;
   /** @type {Pacer | undefined} */
   #pacer;
   /** The last one loaded, for `recover`. @type {import('./index.js').ModelRef | undefined} */
@@ -519,7 +501,8 @@ class Session {
         const shown = publicError(error, either);
         if (shown instanceof CtmatchError && shown.code === 'WASM_ABORT') this.#onTrap(shown.message);
         if (shown instanceof CtmatchError && shown.code === 'DEVICE_LOST') {
-          this.#refuse(shown);
+          this.#deviceLost = shown;
+          this.#model = undefined;
           this.#lose({ reason: shown.detail.reason === 'destroyed' ? 'destroyed' : 'unknown', message: shown.message });
         }
         reject(shown);
@@ -529,12 +512,6 @@ class Session {
         this.#rejecters.delete(reject);
       });
     });
-  }
-
-  /** No result of this device any more. @param {CtmatchError} error */
-  #refuse(error) {
-    this.#broken = error;
-    this.#model = undefined;
   }
 
   /**
@@ -555,9 +532,6 @@ class Session {
 
   /** @param {CallOptions} [options] */
   async start({ signal, onProgress } = {}) {
-    const { maxSubmitMs = 1, selfTest = true } = this.#options;
-    if (!(maxSubmitMs > 0)) throw invalid('maxSubmitMs: expected more than 0');
-    if (![true, false, 'always', 'once-per-device', 'off'].includes(selfTest)) throw invalid("selfTest: expected 'always', 'once-per-device' or 'off'");
     if (trapped) throw new CtmatchError('WASM_ABORT', 'the wasm module of this thread has stopped: reload the page or use a worker');
     await this.#call(async (either) => {
       const { chosen, url, threads } = await this.#chooseModule();
@@ -617,7 +591,7 @@ class Session {
 
   /**
    * @param {AbortSignal | undefined} signal
-   * @param {((p: Progress) => void) | undefined} onProgress
+   * @param {(p: Progress) => void} [onProgress]
    */
   #control(signal, onProgress) {
     return {
@@ -633,6 +607,7 @@ class Session {
 
   async #openEngine() {
     const { backend = 'webgpu', fallback = 'error', allowSoftwareAdapter = false, device, maxSubmitMs = 150 } = this.#options;
+    if (!(maxSubmitMs > 0)) throw invalid('expected maxSubmitMs above 0');
     const plain = { allowSoftwareAdapter, adapterName: null };
     this.#pacer = undefined;
     try {
@@ -667,7 +642,7 @@ class Session {
     this.#engine = undefined;
     this.#device = undefined;
     this.#model = undefined;
-    this.#broken = undefined;
+    this.#deviceLost = undefined;
     this.#gpuBytes = 0;
   }
 
@@ -687,7 +662,7 @@ class Session {
         }
         /** @type {import('./index.js').Shard[]} */
         const files = engine.beginModel(manifest, name);
-        return { name, files };
+        return files;
       } catch (/** @type {any} */ error) {
         if (error?.code !== 'LIMITS' || i === names.length - 1) throw error;
       }
@@ -706,13 +681,13 @@ class Session {
       const parsed = parseManifest(manifest);
       const { variant = 'auto' } = this.#options;
       const names = variant === 'auto' ? Object.keys(parsed?.variants ?? {}) : [variant];
-      if (this.#broken?.code === 'DEVICE_LOST') this.lost = this.#watchLoss();
+      if (this.#deviceLost) this.lost = this.#watchLoss();
       this.#dropEngine();
       const engine = await this.#openEngine();
       this.#engine = engine;
       try {
         either?.throwIfAborted();
-        const { name, files: all } = this.#beginModel(engine, manifest, names, parsed?.variants ?? {});
+        const all = this.#beginModel(engine, manifest, names, parsed?.variants ?? {});
         const totalBytes = all.reduce((sum, file) => sum + file.bytes, 0);
         let loadedBytes = 0;
         const onBytes = (/** @type {number} */ bytes, /** @type {import('./weights.js').Source} */ source) => {
@@ -723,18 +698,14 @@ class Session {
           engine.addFile(file.path, await files.read(file, { signal: either, onBytes }));
           onProgress?.({ phase: 'upload', fraction: loadedBytes / totalBytes });
         }
-        const kept = this.#selfTest === 'once-per-device' ? await this.#passKey(engine, manifest, name) : undefined;
-        const earlier = kept && await this.#cache.recall(kept);
-        const test = this.#selfTest !== 'off' && !earlier;
-        const tested = (/** @type {number} */ fraction) => test && onProgress?.({ phase: 'self-test', fraction });
-        tested(0);
+        const { selfTest = true } = this.#options;
+        this.#passed = selfTest === 'once-per-device' ? new URL(`self-test:${engine.testKey(globalThis.navigator?.userAgent + manifest)}`) : undefined;
+        const earlier = JSON.parse(new TextDecoder().decode(this.#passed && await this.#cache.recall(this.#passed)) || 'null');
         either?.throwIfAborted();
         /** @type {LoadedModel} */
-        const loaded = await engine.finishModel(test, this.#control(either, onProgress));
-        tested(1);
-        if (earlier) loaded.selfTest = { ...JSON.parse(new TextDecoder().decode(earlier)), earlier: true };
-        else if (kept) await this.#cache.remember(kept, Response.json(loaded.selfTest));
-        this.#passed = kept;
+        const loaded = await engine.finishModel(selfTest && selfTest !== 'off' && !earlier, this.#control(either, onProgress));
+        if (earlier) loaded.selfTest = { ...earlier, earlier: true };
+        else await this.#remember(loaded.selfTest);
         this.#model = loaded;
         this.#lastModel = model;
         await files.complete();
@@ -750,22 +721,12 @@ class Session {
     }, signal);
   }
 
-  /** When the known answers are asked for. */
-  get #selfTest() {
-    const { selfTest = 'always' } = this.#options;
-    return selfTest === true ? 'always' : selfTest || 'off';
-  }
-
-  /** Where it is kept that they were right. @type {URL | undefined} */
+  /** Where it is kept that the known answers were right. @type {URL | undefined} */
   #passed;
 
-  /** Changes with everything that the package can see of what computes. @param {Engine} engine @param {string} manifest @param {string} variant */
-  async #passKey(engine, manifest, variant) {
-    const { backend, adapter, vendor } = engine.info();
-    /** @type {any} */
-    const { userAgent, userAgentData } = globalThis.navigator ?? {};
-    const full = await Promise.resolve(userAgentData?.getHighEntropyValues(['fullVersionList', 'platformVersion'])).catch(() => undefined);
-    return new URL(`self-test:${encodeURIComponent(JSON.stringify([this.#wasm.version(), backend, vendor, adapter, userAgent, full, variant, manifest]))}`);
+  /** @param {import('./index.js').SelfTest | null} passed */
+  async #remember(passed) {
+    if (this.#passed) await this.#cache.remember(this.#passed, Response.json(passed));
   }
 
   /**
@@ -775,21 +736,12 @@ class Session {
   selfTest({ signal, onProgress } = {}) {
     return this.#queued(async (either) => {
       const { engine, model } = this.#loaded();
-      const failed = async (/** @type {string} */ why) => {
-        this.#refuse(new CtmatchError('SELF_TEST_FAILED', `the device computes other numbers than the known ones (${why}); load the model again or use the CPU`));
-        if (this.#passed) await this.#cache.forget(this.#passed);
-      };
-      try {
-        /** @type {import('./index.js').SelfTestResult} */
-        const { passed, cosine, ...distances } = await engine.selfTest(this.#control(either, onProgress));
-        onProgress?.({ phase: 'self-test', fraction: 1 });
-        if (passed) model.selfTest = distances;
-        else await failed(JSON.stringify(distances));
-        return { passed, cosine, ...distances };
-      } catch (/** @type {any} */ error) {
-        if (!either?.aborted && error?.code) await failed(error.message);
-        throw error;
-      }
+      // Until it has passed.
+      await this.#remember(null);
+      /** @type {import('./index.js').SelfTestResult} */
+      const { passed, cosine, ...found } = await engine.selfTest(this.#control(either, onProgress));
+      if (passed) await this.#remember(model.selfTest = found);
+      return { passed, cosine, ...found };
     }, signal);
   }
 
@@ -801,10 +753,8 @@ class Session {
   estimate(volume, { signal } = {}) {
     return this.#queued(async (either) => {
       const { engine } = this.#loaded();
-      const control = this.#control(either, undefined);
-      if (!volume) return engine.estimate(control);
-      if (!(volume instanceof Volume) || !this.#volumes.has(volume)) throw invalid('expected an open volume of this session');
-      return engine.estimateFor(volume.raw, control);
+      const control = this.#control(either);
+      return volume ? engine.estimateFor(this.#own(volume).raw, control) : engine.estimate(control);
     }, signal);
   }
 
@@ -815,7 +765,7 @@ class Session {
   }
 
   #loaded() {
-    if (this.#broken) throw this.#broken;
+    if (this.#deviceLost) throw this.#deviceLost;
     if (!this.#engine || !this.#model || !this.#device) throw noModel();
     return { engine: this.#engine, model: this.#model, device: this.#device };
   }
@@ -856,7 +806,7 @@ class Session {
       let header;
       if (source instanceof Blob) body = source;
       else if (source instanceof ArrayBuffer) body = new Blob([source]);
-      else if ('data' in Object(source)) body = niftiOf(/** @type {import('./index.js').Voxels} */ (source));
+      else if ('data' in Object(source)) body = this.#held(/** @type {import('./index.js').Voxels} */ (source));
       else if ('header' in Object(source)) ({ header, image: body } = /** @type {{ header: Blob, image: Blob }} */ (source));
       if (!(body instanceof Blob) || (header && !(header instanceof Blob))) throw invalid('expected a Blob, an ArrayBuffer, { header, image } or voxels');
       const reading = { ...options, fileName: nameOf(header ?? body) };
@@ -869,21 +819,27 @@ class Session {
       const volume = new Volume(raw, plainReading(options), {
         release: (free) => {
           this.#volumes.delete(volume);
-          // Not under a call that borrows it.
-          this.#tail.then(() => { if (!this.#trap) free(); });
+          this.#later(free);
         },
         modelSlice: (from, plane, index, slabMm) => this.#loaded().engine.modelSlice(from, plane, index, slabMm),
-        modelBox: (from) => {
-          /** @type {[number, number][]} */
-          const [x, y, z] = this.#loaded().engine.modelBox(from);
-          return { min: [x[0], y[0], z[0]], max: [x[1], y[1], z[1]] };
-        },
+        modelBox: (from) => this.#loaded().engine.modelBox(from),
         mapFile: (from, values, grid) => this.#loaded().engine.mapFile(from, values, grid),
         clean: (call) => this.#clean(body, header, call),
       });
       this.#volumes.add(volume);
       return volume;
     }, signal);
+  }
+
+  /** Not under a call that borrows it. @param {() => void} free */
+  #later(free) {
+    this.#tail.then(() => { if (!this.#trap) free(); });
+  }
+
+  /** As a file: one reader checks everything. @param {import('./index.js').Voxels} voxels */
+  #held({ data, dims, spacingMm, orientation }) {
+    if (!(data instanceof Int16Array) || data.length !== dims?.reduce((count, size) => count * size)) throw invalid('expected HU as an Int16Array of dims');
+    return new Blob([/** @type {any} */ (this.#wasm.voxelHeader({ dims, spacingMm, orientation })), /** @type {any} */ (data)]);
   }
 
   /**
@@ -961,21 +917,21 @@ class Session {
    */
   encodeVolume(volume, { accept = [], signal, onProgress } = {}) {
     return this.#queued(async (either) => {
-      if (!(volume instanceof Volume) || !this.#volumes.has(volume)) throw invalid('expected an open volume of this session');
+      const own = this.#own(volume);
       const { engine, model } = this.#loaded();
       if (this.#pacer) this.#pacer.longestMs = 0;
       /** @type {RawImage} */
-      const { vector, codes, classLogits, timingsMs } = await engine.encodeVolume(volume.raw, this.#control(either, onProgress), [...accept]);
+      const { vector, codes, classLogits, timingsMs } = await engine.encodeVolume(own.raw, this.#control(either, onProgress), [...accept]);
       either?.throwIfAborted();
       this.#encoded.volumes += 1;
       if (this.#pacer) timingsMs.longestSubmission = this.#pacer.longestMs;
       this.#lastTimings = timingsMs;
-      const accepted = volume.findings.map(({ code }) => code).filter((code) => accept.includes(code));
+      const accepted = own.findings.map(({ code }) => code).filter((code) => accept.includes(code));
       return {
         vector, codes, ...(classLogits && { classLogits }), timingsMs,
         provenance: {
-          ...model.provenance, ...(this.#device?.backend === 'cpu' && { threads: this.#threads.threads }), selfTest: model.selfTest ? (model.selfTest.earlier ? 'passed-earlier' : 'passed') : 'skipped', voxelSha256: volume.voxelSha256,
-          preprocess: { ...model.preprocess, reading: volume.reading, accepted }, degraded: [...this.#degraded],
+          ...model.provenance, ...(this.#device?.backend === 'cpu' && { threads: this.#threads.threads }), selfTest: model.selfTest ? (model.selfTest.earlier ? 'passed-earlier' : 'passed') : 'skipped', voxelSha256: own.voxelSha256,
+          preprocess: { ...model.preprocess, reading: own.reading, accepted }, degraded: [...this.#degraded],
         },
       };
     }, signal);
@@ -1030,9 +986,15 @@ class Session {
     return of instanceof Volume ? this.encodeVolume(of, options) : /** @type {ImageLatent} */ (of);
   }
 
-  /** An open volume of this session whose latent this is. @param {unknown} volume @param {ImageLatent} image */
-  #volumeOf(volume, image) {
+  /** An open volume of this session. @param {unknown} volume */
+  #own(volume) {
     if (!(volume instanceof Volume) || !this.#volumes.has(volume)) throw invalid('expected an open volume of this session');
+    return volume;
+  }
+
+  /** That whose latent this is. @param {unknown} given @param {ImageLatent} image */
+  #volumeOf(given, image) {
+    const volume = this.#own(given);
     if (volume.voxelSha256 !== image.provenance.voxelSha256) throw invalid('expected the volume that the latent is of, found another');
     return volume.raw;
   }
@@ -1108,8 +1070,7 @@ class Session {
       /** @type {RawRanking} */
       const { rows, tieTolerance } = engine.rank(image.vector, reports.vectors, topK);
       return {
-        rows: rows.map(({ index, cosine, rank, tieGroup, marginToNext, share }) =>
-          ({ index, id: reports.rows[index].id, cosine, rank, tieGroup, marginToNext, share })),
+        rows: rows.map(({ tied: _, ...row }) => ({ ...row, id: reports.rows[row.index].id })),
         tieTolerance, provenance: image.provenance,
       };
     }, signal);
@@ -1125,7 +1086,7 @@ class Session {
       either?.throwIfAborted();
       const store = new Store(bytes ? this.#wasm.LatentStore.read(bytes) : this.#loaded().engine.newStore(precision), {
         call: (work, callSignal) => this.#call(async () => work(), callSignal),
-        release: (free) => { this.#tail.then(() => { if (!this.#trap) free(); }); },
+        release: (free) => this.#later(free),
       });
       return store;
     }, signal);
@@ -1173,11 +1134,10 @@ class Session {
   diagnostics() {
     return this.#call(async () => {
       const { urls, ...info } = this.info;
-      const { maxMs, limit, longestMs, submissions, waits } = this.#pacer ?? {};
       return JSON.stringify({
         package: `ctmatch@${this.#wasm.version()}`, ...info, requests: urls.length,
         device: this.#device, lastEncodeMs: this.#lastTimings,
-        ...(this.#pacer && { submissions: { maxMs, longestMs, submissions, waits, limitFlops: limit === Infinity ? undefined : limit } }),
+        submissions: this.#pacer,
         volumes: [...this.#volumes].map(({ dims, spacingMm, orientation, datatype, findings }) =>
           ({ dims, spacingMm, orientation, datatype, findings: findings.map(({ code }) => code) })),
         browser: globalThis.navigator?.userAgent, crossOriginIsolated: globalThis.crossOriginIsolated ?? false,

@@ -46,28 +46,23 @@ export class Pacer {
   /** When the queue was last known to be empty up to a submission. */
   #free = 0;
   /** What the latest submissions took, the longest counting most. */
-  #recentMs;
+  #recentMs = 150;
   /** @type {Promise<unknown>[]} */
   #pending = [];
-  /** @type {Promise<unknown> | undefined} */
-  #lost;
   /** of one submission */
   limit = Infinity;
   longestMs = 0;
-  submissions = 0;
   waits = 0;
 
   /** @param {number} maxMs @param {() => number} flops started so far, by anyone in this thread */
   constructor(maxMs, flops) {
     this.maxMs = maxMs;
-    this.#recentMs = maxMs;
     this.#flops = flops;
   }
 
   /** What the engine must see of a device. @param {GPUDevice} device @returns {Record<string, any>} */
   watched(device) {
     const { queue } = device;
-    this.#lost = device.lost;
     return {
       queue: altered(queue, {
         submit: (/** @type {GPUCommandBuffer[]} */ buffers) => {
@@ -88,15 +83,13 @@ export class Pacer {
     const flops = started - this.#counted;
     this.#counted = started;
     this.#compiled = false;
-    this.submissions += 1;
-    const done = queue.onSubmittedWorkDone().catch(() => {}).then(() => {
-      this.#pending.splice(this.#pending.indexOf(done), 1);
+    this.#pending.push(queue.onSubmittedWorkDone().catch(() => {}).then(() => {
+      this.#pending.shift();
       const now = performance.now();
       const ms = now - Math.max(at, this.#free);
       this.#free = now;
       if (!compiled) this.#learn(ms, flops);
-    });
-    this.#pending.push(done);
+    }));
   }
 
   /** @param {number} ms @param {number} flops */
@@ -112,9 +105,9 @@ export class Pacer {
   wait() {
     const most = Math.max(1, Math.floor(this.maxMs / this.#recentMs));
     const last = this.#pending.at(-1 - most);
-    if (!last) return undefined;
-    this.waits += 1;
-    return Promise.race([last, this.#lost]);
+    if (last) this.waits += 1;
+    // On a lost device they are done at once.
+    return last;
   }
 }
 

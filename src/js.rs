@@ -55,6 +55,7 @@ use js_sys::Uint16Array;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::json;
+use std::cell::RefCell;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen_futures::JsFuture;
@@ -325,14 +326,8 @@ impl Volume {
         let voxels = v.stored_voxels();
         let low = voxels.iter().min().copied().unwrap_or(0);
         let high = voxels.iter().max().copied().unwrap_or(0);
-        let findings: Vec<_> = self
-            .findings
-            .iter()
-            .map(|f| {
-                json!({ "code": f.code, "action": f.action, "params": f.params,
-                    "en": f.message(Lang::En), "zh": f.message(Lang::Zh) })
-            })
-            .collect();
+        let findings: Vec<_> =
+            self.findings.iter().map(|f| json!({ "code": f.code, "action": f.action, "params": f.params })).collect();
         plain(&json!({
             "dims": v.dims(), "spacingMm": v.spacing_mm(), "orientation": v.orientation().code(),
             "orientationKnown": v.orientation_known(), "datatype": v.source().datatype, "findings": findings,
@@ -410,6 +405,22 @@ impl VolumeReader {
     pub fn finish(self) -> JsResult<Volume> {
         Volume::new(self.reader.finish().map_err(thrown)?, self.scaling, self.file_name.as_deref())
     }
+}
+
+/// Voxels of a program: how many, how large, and where their axes run to.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct JsVoxels {
+    dims: [usize; 3],
+    spacing_mm: [f64; 3],
+    orientation: String,
+}
+
+/// The header of a `.nii` file of such voxels.
+#[wasm_bindgen(js_name = voxelHeader)]
+pub fn voxel_header(voxels: JsValue) -> JsResult<Vec<u8>> {
+    let JsVoxels { dims, spacing_mm, orientation } = parse(voxels)?;
+    volume::voxel_header(dims, spacing_mm, &orientation).map_err(thrown)
 }
 
 /// Reads the two halves of a pair.
@@ -597,10 +608,14 @@ impl LatentStore {
     /// Model, precision, view, and the entries of both sides, as a plain object.
     pub fn info(&self) -> JsValue {
         let store = &self.store;
-        plain(&json!({
-            "model": store.model(), "precision": store.precision(), "view": store.view(),
+        let mut facts = json!({
+            "model": store.model(), "precision": store.precision(),
             "volumes": store.entries(Kind::Volume), "reports": store.entries(Kind::Report),
-        }))
+        });
+        if let Some(view) = store.view() {
+            facts["view"] = json!(view);
+        }
+        plain(&facts)
     }
 
     /// Adds a volume; `entry` is `{ id, sha256 }`.
@@ -699,6 +714,8 @@ pub struct Engine {
     device: Device,
     builder: Option<SessionBuilder>,
     session: Option<Session>,
+    /// why the device serves no more
+    refused: RefCell<Option<Error>>,
 }
 
 #[wasm_bindgen]
@@ -713,7 +730,7 @@ impl Engine {
             }
             _ => return Err(thrown(Error::InvalidArgument("the backend should be webgpu or cpu".into()))),
         };
-        Ok(Self { device, builder: None, session: None })
+        Ok(Self { device, builder: None, session: None, refused: RefCell::default() })
     }
 
     /// What was opened, as a plain object.
@@ -738,6 +755,15 @@ impl Engine {
         let files = plain(&builder.files().collect::<Vec<_>>());
         self.builder = Some(builder);
         Ok(files)
+    }
+
+    /// A hash of all that decides what the known answers are and who computes them; `rest` is what this side cannot tell.
+    #[wasm_bindgen(js_name = testKey)]
+    pub fn test_key(&self, rest: &str) -> JsResult<String> {
+        let builder = self.builder.as_ref().ok_or_else(|| thrown(Error::NoModel))?;
+        let (info, package, variant) = (self.device.info(), env!("CARGO_PKG_VERSION"), builder.variant());
+        let device = (info.backend.name(), &info.vendor, &info.adapter, info.shader_f16);
+        Ok(weights::sha256_hex(json!([package, device, variant, rest]).to_string().as_bytes()))
     }
 
     /// Checks a file and takes it in.
@@ -769,12 +795,24 @@ impl Engine {
         Ok(described)
     }
 
-    /// Compares the device with the known answers once more: the distances, `passed` and `cosine`.
+    /// Compares the device with the known answers once more: the distances, `passed` and `cosine`. A device that does not pass serves
+    /// no more.
     #[wasm_bindgen(js_name = selfTest)]
     pub async fn self_test(&self, control: Control) -> JsResult<JsValue> {
-        let test = self.session()?.compare(pace(&control)).await.map_err(thrown)?;
-        let (all, distances) = (json!({ "passed": test.passed(), "cosine": test.cosine() }), json!(test));
-        Ok(js_sys::Object::assign(&plain(&all).into(), &plain(&distances).into()).into())
+        let found = self.session()?.compare(pace(&control)).await;
+        let failed = match &found {
+            Ok(test) => (!test.passed()).then(|| format!("{test:?}")),
+            Err(Error::Aborted | Error::DeviceLost { .. }) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(why) = failed {
+            self.refused.replace(Some(Error::SelfTest(why)));
+        }
+        let test = found.map_err(thrown)?;
+        let mut result = json!(test);
+        result["passed"] = test.passed().into();
+        result["cosine"] = test.cosine().into();
+        Ok(plain(&result))
     }
 
     /// How long an encode of a volume would take.
@@ -791,6 +829,9 @@ impl Engine {
     }
 
     fn session(&self) -> JsResult<&Session> {
+        if let Some(error) = &*self.refused.borrow() {
+            return Err(thrown(error.clone()));
+        }
         self.session.as_ref().ok_or_else(|| thrown(Error::NoModel))
     }
 
@@ -806,10 +847,11 @@ impl Engine {
         Ok(slice_object(&slice))
     }
 
-    /// The model's field of view in canonical voxel coordinates: `[[min, max]; 3]` along L, P, S.
+    /// The model's field of view in canonical voxel coordinates along L, P, S: `{ min, max }`.
     #[wasm_bindgen(js_name = modelBox)]
     pub fn model_box(&self, volume: &Volume) -> JsResult<JsValue> {
-        Ok(plain(&self.preprocessor(volume)?.map().model_box()))
+        let faces = self.preprocessor(volume)?.map().model_box();
+        Ok(plain(&json!({ "min": faces.map(|face| face[0]), "max": faces.map(|face| face[1]) })))
     }
 
     /// Encodes a volume; every finding that asks must be in `accept`.

@@ -181,6 +181,11 @@ impl SessionBuilder {
         self.manifest.files_of(&self.variant)
     }
 
+    /// Name of the variant.
+    pub fn variant(&self) -> &str {
+        &self.variant_name
+    }
+
     /// Checks a file and takes it in.
     ///
     /// # Errors

@@ -115,7 +115,7 @@ pub async fn known_answers<R: Read + Seek>(
         [(Purpose::Images, manifest.purpose.encodes_images()), (Purpose::Reports, manifest.purpose.encodes_texts())];
     for (purpose, _) in sides.into_iter().filter(|(_, wanted)| *wanted) {
         let session = Session::of_checkpoint(checkpoint, manifest, purpose, preset, None)?;
-        let found = session.answers(super::unwatched).await?;
+        let found = session.answers(&mut super::unwatched).await?;
         answers = if purpose == Purpose::Images { found } else { KnownAnswers { text: found.text, ..answers } };
     }
     Ok(answers)
@@ -135,10 +135,12 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Manifest`] when there are no answers, [`Error::BadResult`], errors of the device, and whatever `pace` returns.
-    pub async fn compare(&self, pace: impl AsyncFnMut(Progress) -> Result<()>) -> Result<SelfTest> {
+    pub async fn compare(&self, mut pace: impl AsyncFnMut(Progress) -> Result<()>) -> Result<SelfTest> {
         let known = self.variant.self_test.as_ref();
         let known = known.ok_or_else(|| Error::Manifest("the folder has no known answers: convert again".into()))?;
-        let found = self.answers(pace).await?;
+        let found = self.answers(&mut pace).await?;
+        let total = self.test_steps();
+        pace(Progress { phase: Phase::SelfTest, done: total, total }).await?;
         let same = known.codes.iter().zip(&found.codes).filter(|(known, found)| known == found).count();
         let all = known.codes.len().max(found.codes.len());
         Ok(SelfTest {
@@ -156,11 +158,11 @@ impl Session {
     }
 
     /// What this device makes of the fixed input.
-    async fn answers(&self, mut pace: impl AsyncFnMut(Progress) -> Result<()>) -> Result<KnownAnswers> {
+    async fn answers(&self, pace: &mut impl AsyncFnMut(Progress) -> Result<()>) -> Result<KnownAnswers> {
         self.poison();
         let mut answers = KnownAnswers::default();
         if self.model.image.is_some() {
-            answers = self.image_answers(&mut pace).await?;
+            answers = self.image_answers(pace).await?;
         }
         if let Some(tower) = &self.model.text {
             let total = self.test_steps();

@@ -36,7 +36,7 @@ pub use preprocess::{ClipOrder, PreprocessConfig, Preprocessor};
 pub use privacy::{Hint, Identifier, Place, identifiers, identifiers_in_sidecar, text_hints};
 pub use read::{Reader, read, read_pair};
 pub use slice::{Plane, Slice, model_slab, model_slice, slab, slice};
-pub use write::Image;
+pub use write::{Image, voxel_header};
 
 use crate::error::Error;
 use crate::error::Result;

@@ -143,8 +143,8 @@ fn it_tells_every_step_and_stops_at_each() {
     assert!(found.unwrap().passed());
     told.dedup();
     let total = told[0].1;
-    assert_eq!(told, (0..total).map(|done| (done, total)).collect::<Vec<_>>());
-    for stop in 0..total {
+    assert_eq!(told, (0..=total).map(|done| (done, total)).collect::<Vec<_>>());
+    for stop in 0..=total {
         let stopped = block_on(session.compare(async |at| if at.done == stop { Err(Error::Aborted) } else { Ok(()) }));
         assert_eq!(stopped.expect_err("it was to stop").code(), "ABORTED", "{stop}");
     }
