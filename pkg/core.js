@@ -3,11 +3,10 @@
 
 import * as mainModule from './wasm/ctmatch.js';
 import * as cpuModule from './wasm/ctmatch_cpu.js';
-import { lentAdapter, ownAdapter, withAdapter } from './device.js';
-import { ASYNC_DISPOSE, CtmatchError } from './error.js';
+import { lentAdapter, ownAdapter, Pacer, withAdapter } from './device.js';
+import { AsStore, AsVolume, ASYNC_DISPOSE, CtmatchError } from './error.js';
 import { adapterName, findAdapter, gpuMissing, gpuRefusal, REASONS, wasmBlocked } from './probe.js';
 import { planThreads, startThreads } from './threads.js';
-import { niftiOf } from './voxels.js';
 import { ModelCache, modelFiles, parseManifest, request, resolved } from './weights.js';
 
 export { exportLatents, importLatents } from './latents.js';
@@ -22,14 +21,13 @@ export { CtmatchError };
  * @typedef {import('./index.js').Report} Report
  * @typedef {import('./index.js').ImageLatent} ImageLatent
  * @typedef {import('./index.js').ReportSet} ReportSet
- * @typedef {import('./index.js').StoreFacts} StoreFacts
  * @typedef {import('./index.js').ScoreTarget} ScoreTarget
  * @typedef {{ reason: 'destroyed' | 'unknown' | 'wasm-abort', message: string }} Loss
  */
 
 /**
  * What crosses from the wasm module.
- * @typedef {Omit<import('./index.js').Volume, 'slice' | 'modelBox' | 'exportMap' | 'close' | 'revealIdentifiers' | 'cleanCopy'>} VolumeFacts
+ * @typedef {import('./error.js').VolumeFacts} VolumeFacts
  * @typedef {{ backend: import('./index.js').Backend, adapter: string, vendor: string, software: boolean,
  *   limits: Record<string, number> }} DeviceFacts
  * @typedef {{ info: import('./index.js').ModelInfo, provenance: import('./index.js').Provenance, variant: string,
@@ -37,7 +35,7 @@ export { CtmatchError };
  * @typedef {{ vector: Float32Array<ArrayBuffer>, codes: Uint16Array<ArrayBuffer>, classLogits?: Float32Array,
  *   timingsMs: Record<string, number> }} RawImage
  * @typedef {{ vectors: Float32Array, rows: Omit<ReportSet['rows'][number], 'id'>[], encoded: number }} RawTexts
- * @typedef {{ rows: Omit<import('./index.js').Ranked, 'id'>[], tieTolerance: number }} RawRanking
+ * @typedef {{ rows: (Omit<import('./index.js').Ranked, 'id'> & { tied: boolean })[], tieTolerance: number }} RawRanking
  * @typedef {{ values: Float32Array<ArrayBuffer>, plane: Float32Array<ArrayBuffer>,
  *   summary: Omit<import('./index.js').HeatMap, 'values' | 'plane' | 'asked' | 'provenance'> }} RawMap
  */
@@ -111,7 +109,7 @@ async function readAll(reader, source, signal) {
  * @param {import('./index.js').ReadOptions} options
  */
 function plainReading({ frame, orientation, scaling, sidecar, referenceExact }) {
-  return Object.fromEntries(Object.entries({ frame, orientation, scaling, sidecar, referenceExact }).filter(([, value]) => value !== undefined));
+  return JSON.parse(JSON.stringify({ frame, orientation, scaling, sidecar, referenceExact }));
 }
 
 /** A name is looked at for identifiers and kept nowhere else. @param {Blob} blob */
@@ -214,7 +212,7 @@ async function compile(response, signal) {
 }
 
 /** A volume of the wasm module behind the public shape. */
-class Volume {
+class Volume extends AsVolume {
   #raw;
   #closed = false;
   #host;
@@ -225,7 +223,7 @@ class Volume {
    * @param {import('./wasm/ctmatch.js').Volume} raw
    * @param {Readonly<Record<string, unknown>>} reading how it was read, for the provenance
    * @param {{
-   *   release(free: () => void): void, modelSlice(raw: import('./wasm/ctmatch.js').Volume, plane: string, index: number): import('./index.js').Slice,
+   *   release(free: () => void): void, modelSlice(raw: import('./wasm/ctmatch.js').Volume, plane: string, index: number, slabMm: number): import('./index.js').Slice,
    *   modelBox(raw: import('./wasm/ctmatch.js').Volume): import('./index.js').VoxelBox,
    *   mapFile(raw: import('./wasm/ctmatch.js').Volume, values: Float32Array, grid: string): Uint8Array, clean(options: CallOptions): Promise<Blob>,
    * }} host `release` runs `free` once no call uses the volume
@@ -233,18 +231,10 @@ class Volume {
   constructor(raw, reading, host) {
     /** @type {VolumeFacts} */
     const info = raw.info();
+    super(info);
     this.#raw = raw;
     this.#host = host;
     this.reading = { ...reading, identifiers: ruleCounts(info.identifiers) };
-    this.dims = info.dims;
-    this.spacingMm = info.spacingMm;
-    this.orientation = info.orientation;
-    this.orientationKnown = info.orientationKnown;
-    this.datatype = info.datatype;
-    this.findings = info.findings.map(({ code, action, params }) => ({ code, action, params: params ?? {} }));
-    this.identifiers = info.identifiers;
-    this.huRange = info.huRange;
-    this.voxelBytes = info.voxelBytes;
   }
 
   get raw() {
@@ -263,10 +253,10 @@ class Volume {
    * @param {import('./index.js').SliceOptions} [options]
    * @returns {Promise<import('./index.js').Slice>}
    */
-  async slice(plane, index, { grid = 'native', signal } = {}) {
+  async slice(plane, index, { grid = 'native', slabMm = 0, signal } = {}) {
     signal?.throwIfAborted();
     try {
-      return grid === 'model' ? this.#host.modelSlice(this.raw, plane, index) : this.raw.slice(plane, index);
+      return grid === 'model' ? this.#host.modelSlice(this.raw, plane, index, slabMm) : this.raw.slice(plane, index, slabMm);
     } catch (error) {
       throw publicError(error, signal);
     }
@@ -308,28 +298,20 @@ class Volume {
 }
 
 /** A store of the wasm module behind the public shape. */
-class Store {
+class Store extends AsStore {
   #raw;
   #closed = false;
   #host;
-  /** @type {StoreFacts} */
-  #facts;
 
   /**
    * @param {LatentStore} raw
    * @param {{ call<T>(work: () => T, signal?: AbortSignal): Promise<T>, release(free: () => void): void }} host
    */
   constructor(raw, host) {
+    super(raw.info());
     this.#raw = raw;
     this.#host = host;
-    this.#facts = raw.info();
   }
-
-  get model() { return this.#facts.model; }
-  get precision() { return this.#facts.precision; }
-  get view() { return this.#facts.view ?? undefined; }
-  get volumes() { return this.#facts.volumes; }
-  get reports() { return this.#facts.reports; }
 
   get #open() {
     if (this.#closed) throw new CtmatchError('CLOSED', 'the store is closed');
@@ -358,7 +340,7 @@ class Store {
           }
         }
       } finally {
-        this.#facts = raw.info();
+        Object.assign(this, raw.info());
       }
     });
   }
@@ -375,7 +357,7 @@ class Store {
       this.#requireSpace(isSet ? query.embeddingSpace : query.provenance.embeddingSpace);
       /** @type {Omit<import('./index.js').Hit, 'id'>[]} */
       const hits = this.#open.search(isSet ? query.vectors : query.vector, isSet ? 'report' : 'volume', find === 'volumes' ? 'volume' : 'report', hubness, topK);
-      return hits.map((hit) => ({ id: this.#facts[find][hit.index].id, ...hit }));
+      return hits.map((hit) => ({ id: this[find][hit.index].id, ...hit }));
     }, signal);
   }
 
@@ -436,6 +418,8 @@ class Session {
   #trap;
   /** Until a model is loaded again. @type {CtmatchError | undefined} */
   #deviceLost;
+  /** @type {Pacer | undefined} */
+  #pacer;
   /** The last one loaded, for `recover`. @type {import('./index.js').ModelRef | undefined} */
   #lastModel;
   /** @type {Set<(error: CtmatchError) => void>} */
@@ -607,21 +591,25 @@ class Session {
 
   /**
    * @param {AbortSignal | undefined} signal
-   * @param {((p: Progress) => void) | undefined} onProgress
+   * @param {(p: Progress) => void} [onProgress]
    */
   #control(signal, onProgress) {
     return {
-      /** @param {'preprocess' | 'encode' | 'text' | 'occlude'} phase @param {number} done @param {number} total */
+      /** @param {'preprocess' | 'encode' | 'text' | 'occlude' | 'self-test'} phase @param {number} done @param {number} total */
       progress(phase, done, total) {
-        onProgress?.(phase === 'preprocess' ? { phase, fraction: done / total } : { phase, done, total });
+        onProgress?.(phase === 'preprocess' || phase === 'self-test' ? { phase, fraction: done / total } : { phase, done, total });
       },
       aborted: () => signal?.aborted ?? false,
+      wait: () => this.#pacer?.wait(),
+      limit: () => this.#pacer?.limit ?? Infinity,
     };
   }
 
   async #openEngine() {
-    const { backend = 'webgpu', fallback = 'error', allowSoftwareAdapter = false, device } = this.#options;
+    const { backend = 'webgpu', fallback = 'error', allowSoftwareAdapter = false, device, maxSubmitMs = 150 } = this.#options;
+    if (!(maxSubmitMs > 0)) throw invalid('expected maxSubmitMs above 0');
     const plain = { allowSoftwareAdapter, adapterName: null };
+    this.#pacer = undefined;
     try {
       if (this.#gpuRefused) throw new CtmatchError(this.#gpuRefused, 'WebGPU cannot be used');
       const { Engine } = this.#wasm;
@@ -629,13 +617,16 @@ class Session {
       if (backend !== 'webgpu') return await Engine.open({ ...plain, backend });
       const missing = gpuMissing();
       const found = missing || device ? undefined : await findAdapter();
-      const adapter = device ? lentAdapter(device) : found && ownAdapter(found.adapter);
+      const pacer = new Pacer(maxSubmitMs, this.#wasm.flops);
+      const adapter = device ? lentAdapter(device, pacer) : found && ownAdapter(found.adapter, pacer);
       if (missing || !adapter) {
         const reason = missing ?? 'no-adapter';
         throw new CtmatchError('NO_WEBGPU', REASONS[reason], { detail: { reason } });
       }
       const name = found ? found.name : adapterName(device?.adapterInfo);
-      return await withAdapter(adapter, () => Engine.open({ ...plain, backend, adapterName: name || null }));
+      const engine = await withAdapter(adapter, () => Engine.open({ ...plain, backend, adapterName: name || null }));
+      this.#pacer = pacer;
+      return engine;
     } catch (error) {
       const shown = publicError(error);
       if (backend !== 'webgpu' || fallback !== 'cpu' || !(shown instanceof CtmatchError)) throw shown;
@@ -708,12 +699,13 @@ class Session {
           onProgress?.({ phase: 'upload', fraction: loadedBytes / totalBytes });
         }
         const { selfTest = true } = this.#options;
-        const tested = (/** @type {number} */ fraction) => selfTest && onProgress?.({ phase: 'self-test', fraction });
-        tested(0);
+        this.#passed = selfTest === 'once-per-device' ? new URL(`self-test:${engine.testKey(globalThis.navigator?.userAgent + manifest)}`) : undefined;
+        const earlier = JSON.parse(new TextDecoder().decode(this.#passed && await this.#cache.recall(this.#passed)) || 'null');
         either?.throwIfAborted();
         /** @type {LoadedModel} */
-        const loaded = await engine.finishModel(selfTest);
-        tested(1);
+        const loaded = await engine.finishModel(selfTest && selfTest !== 'off' && !earlier, this.#control(either, onProgress));
+        if (earlier) loaded.selfTest = { ...earlier, earlier: true };
+        else await this.#remember(loaded.selfTest);
         this.#model = loaded;
         this.#lastModel = model;
         await files.complete();
@@ -726,6 +718,43 @@ class Session {
         this.#dropEngine();
         throw error;
       }
+    }, signal);
+  }
+
+  /** Where it is kept that the known answers were right. @type {URL | undefined} */
+  #passed;
+
+  /** @param {import('./index.js').SelfTest | null} passed */
+  async #remember(passed) {
+    if (this.#passed) await this.#cache.remember(this.#passed, Response.json(passed));
+  }
+
+  /**
+   * @param {CallOptions} [options]
+   * @returns {Promise<import('./index.js').SelfTestResult>}
+   */
+  selfTest({ signal, onProgress } = {}) {
+    return this.#queued(async (either) => {
+      const { engine, model } = this.#loaded();
+      // Until it has passed.
+      await this.#remember(null);
+      /** @type {import('./index.js').SelfTestResult} */
+      const { passed, cosine, ...found } = await engine.selfTest(this.#control(either, onProgress));
+      if (passed) await this.#remember(model.selfTest = found);
+      return { passed, cosine, ...found };
+    }, signal);
+  }
+
+  /**
+   * @param {import('./index.js').Volume} [volume]
+   * @param {{ signal?: AbortSignal }} [options]
+   * @returns {Promise<import('./index.js').TimeEstimate>}
+   */
+  estimate(volume, { signal } = {}) {
+    return this.#queued(async (either) => {
+      const { engine } = this.#loaded();
+      const control = this.#control(either);
+      return volume ? engine.estimateFor(this.#own(volume).raw, control) : engine.estimate(control);
     }, signal);
   }
 
@@ -777,7 +806,7 @@ class Session {
       let header;
       if (source instanceof Blob) body = source;
       else if (source instanceof ArrayBuffer) body = new Blob([source]);
-      else if ('data' in Object(source)) body = niftiOf(/** @type {import('./index.js').Voxels} */ (source));
+      else if ('data' in Object(source)) body = this.#held(/** @type {import('./index.js').Voxels} */ (source));
       else if ('header' in Object(source)) ({ header, image: body } = /** @type {{ header: Blob, image: Blob }} */ (source));
       if (!(body instanceof Blob) || (header && !(header instanceof Blob))) throw invalid('expected a Blob, an ArrayBuffer, { header, image } or voxels');
       const reading = { ...options, fileName: nameOf(header ?? body) };
@@ -790,21 +819,27 @@ class Session {
       const volume = new Volume(raw, plainReading(options), {
         release: (free) => {
           this.#volumes.delete(volume);
-          // Not under a call that borrows it.
-          this.#tail.then(() => { if (!this.#trap) free(); });
+          this.#later(free);
         },
-        modelSlice: (from, plane, index) => this.#loaded().engine.modelSlice(from, plane, index),
-        modelBox: (from) => {
-          /** @type {[number, number][]} */
-          const [x, y, z] = this.#loaded().engine.modelBox(from);
-          return { min: [x[0], y[0], z[0]], max: [x[1], y[1], z[1]] };
-        },
+        modelSlice: (from, plane, index, slabMm) => this.#loaded().engine.modelSlice(from, plane, index, slabMm),
+        modelBox: (from) => this.#loaded().engine.modelBox(from),
         mapFile: (from, values, grid) => this.#loaded().engine.mapFile(from, values, grid),
         clean: (call) => this.#clean(body, header, call),
       });
       this.#volumes.add(volume);
       return volume;
     }, signal);
+  }
+
+  /** Not under a call that borrows it. @param {() => void} free */
+  #later(free) {
+    this.#tail.then(() => { if (!this.#trap) free(); });
+  }
+
+  /** As a file: one reader checks everything. @param {import('./index.js').Voxels} voxels */
+  #held({ data, dims, spacingMm, orientation }) {
+    if (!(data instanceof Int16Array) || data.length !== dims?.reduce((count, size) => count * size)) throw invalid('expected HU as an Int16Array of dims');
+    return new Blob([/** @type {any} */ (this.#wasm.voxelHeader({ dims, spacingMm, orientation })), /** @type {any} */ (data)]);
   }
 
   /**
@@ -882,19 +917,21 @@ class Session {
    */
   encodeVolume(volume, { accept = [], signal, onProgress } = {}) {
     return this.#queued(async (either) => {
-      if (!(volume instanceof Volume) || !this.#volumes.has(volume)) throw invalid('expected an open volume of this session');
+      const own = this.#own(volume);
       const { engine, model } = this.#loaded();
+      if (this.#pacer) this.#pacer.longestMs = 0;
       /** @type {RawImage} */
-      const { vector, codes, classLogits, timingsMs } = await engine.encodeVolume(volume.raw, this.#control(either, onProgress), [...accept]);
+      const { vector, codes, classLogits, timingsMs } = await engine.encodeVolume(own.raw, this.#control(either, onProgress), [...accept]);
       either?.throwIfAborted();
       this.#encoded.volumes += 1;
+      if (this.#pacer) timingsMs.longestSubmission = this.#pacer.longestMs;
       this.#lastTimings = timingsMs;
-      const accepted = volume.findings.map(({ code }) => code).filter((code) => accept.includes(code));
+      const accepted = own.findings.map(({ code }) => code).filter((code) => accept.includes(code));
       return {
         vector, codes, ...(classLogits && { classLogits }), timingsMs,
         provenance: {
-          ...model.provenance, ...(this.#device?.backend === 'cpu' && { threads: this.#threads.threads }), selfTest: model.selfTest ? 'passed' : 'skipped', voxelSha256: volume.voxelSha256,
-          preprocess: { ...model.preprocess, reading: volume.reading, accepted }, degraded: [...this.#degraded],
+          ...model.provenance, ...(this.#device?.backend === 'cpu' && { threads: this.#threads.threads }), selfTest: model.selfTest ? (model.selfTest.earlier ? 'passed-earlier' : 'passed') : 'skipped', voxelSha256: own.voxelSha256,
+          preprocess: { ...model.preprocess, reading: own.reading, accepted }, degraded: [...this.#degraded],
         },
       };
     }, signal);
@@ -949,9 +986,15 @@ class Session {
     return of instanceof Volume ? this.encodeVolume(of, options) : /** @type {ImageLatent} */ (of);
   }
 
-  /** An open volume of this session whose latent this is. @param {unknown} volume @param {ImageLatent} image */
-  #volumeOf(volume, image) {
+  /** An open volume of this session. @param {unknown} volume */
+  #own(volume) {
     if (!(volume instanceof Volume) || !this.#volumes.has(volume)) throw invalid('expected an open volume of this session');
+    return volume;
+  }
+
+  /** That whose latent this is. @param {unknown} given @param {ImageLatent} image */
+  #volumeOf(given, image) {
+    const volume = this.#own(given);
     if (volume.voxelSha256 !== image.provenance.voxelSha256) throw invalid('expected the volume that the latent is of, found another');
     return volume.raw;
   }
@@ -1027,8 +1070,7 @@ class Session {
       /** @type {RawRanking} */
       const { rows, tieTolerance } = engine.rank(image.vector, reports.vectors, topK);
       return {
-        rows: rows.map(({ index, cosine, rank, tieGroup, marginToNext, share }) =>
-          ({ index, id: reports.rows[index].id, cosine, rank, tieGroup, marginToNext, share })),
+        rows: rows.map(({ tied: _, ...row }) => ({ ...row, id: reports.rows[row.index].id })),
         tieTolerance, provenance: image.provenance,
       };
     }, signal);
@@ -1044,7 +1086,7 @@ class Session {
       either?.throwIfAborted();
       const store = new Store(bytes ? this.#wasm.LatentStore.read(bytes) : this.#loaded().engine.newStore(precision), {
         call: (work, callSignal) => this.#call(async () => work(), callSignal),
-        release: (free) => { this.#tail.then(() => { if (!this.#trap) free(); }); },
+        release: (free) => this.#later(free),
       });
       return store;
     }, signal);
@@ -1095,6 +1137,7 @@ class Session {
       return JSON.stringify({
         package: `ctmatch@${this.#wasm.version()}`, ...info, requests: urls.length,
         device: this.#device, lastEncodeMs: this.#lastTimings,
+        submissions: this.#pacer,
         volumes: [...this.#volumes].map(({ dims, spacingMm, orientation, datatype, findings }) =>
           ({ dims, spacingMm, orientation, datatype, findings: findings.map(({ code }) => code) })),
         browser: globalThis.navigator?.userAgent, crossOriginIsolated: globalThis.crossOriginIsolated ?? false,

@@ -16,3 +16,17 @@ export class CtmatchError extends Error {
     this.detail = detail;
   }
 }
+
+/** @typedef {Omit<import('./index.js').Volume, 'slice' | 'modelBox' | 'exportMap' | 'close' | 'revealIdentifiers' | 'cleanCopy'>} VolumeFacts */
+
+class Facts {
+  /** @param {object} facts */
+  constructor(facts) {
+    Object.assign(this, facts);
+  }
+}
+
+/** What is known of a volume, on both sides of a worker. */
+export const AsVolume = /** @type {new (facts: VolumeFacts) => VolumeFacts} */ (Facts);
+/** The same of a store. */
+export const AsStore = /** @type {new (facts: import('./index.js').StoreFacts) => import('./index.js').StoreFacts} */ (/** @type {unknown} */ (Facts));

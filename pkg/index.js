@@ -1,6 +1,6 @@
 // The main-thread client: the session lives in a worker, this forwards to it.
 
-import { ASYNC_DISPOSE, CtmatchError } from './error.js';
+import { AsStore, AsVolume, ASYNC_DISPOSE, CtmatchError } from './error.js';
 
 export { exportLatents, importLatents } from './latents.js';
 export { CtmatchError };
@@ -128,7 +128,7 @@ class Channel {
 }
 
 /** @implements {PublicVolume} */
-class Volume {
+class Volume extends AsVolume {
   #channel;
   #key;
   #closed = false;
@@ -136,20 +136,12 @@ class Volume {
   /**
    * @param {Channel} channel
    * @param {number} key
-   * @param {Omit<import('./index.js').Volume, 'slice' | 'modelBox' | 'exportMap' | 'close' | 'revealIdentifiers' | 'cleanCopy'>} facts
+   * @param {import('./error.js').VolumeFacts} facts
    */
   constructor(channel, key, facts) {
+    super(facts);
     this.#channel = channel;
     this.#key = key;
-    this.dims = facts.dims;
-    this.spacingMm = facts.spacingMm;
-    this.orientation = facts.orientation;
-    this.orientationKnown = facts.orientationKnown;
-    this.datatype = facts.datatype;
-    this.findings = facts.findings;
-    this.identifiers = facts.identifiers;
-    this.huRange = facts.huRange;
-    this.voxelBytes = facts.voxelBytes;
   }
 
   /**
@@ -170,8 +162,8 @@ class Volume {
    * @param {number} index
    * @param {import('./index.js').SliceOptions} [options]
    */
-  async slice(plane, index, { grid, signal } = {}) {
-    return this.#channel.call('slice', [Volume.key(this, this.#channel), plane, index, { grid }], { signal });
+  async slice(plane, index, { grid, slabMm, signal } = {}) {
+    return this.#channel.call('slice', [Volume.key(this, this.#channel), plane, index, { grid, slabMm }], { signal });
   }
 
   async modelBox() {
@@ -200,24 +192,17 @@ class Volume {
 }
 
 /** @implements {PublicStore} */
-class Store {
+class Store extends AsStore {
   #channel;
   #key;
   #closed = false;
-  #facts;
 
   /** @param {Channel} channel @param {number} key @param {import('./index.js').StoreFacts} facts */
   constructor(channel, key, facts) {
+    super(facts);
     this.#channel = channel;
     this.#key = key;
-    this.#facts = facts;
   }
-
-  get model() { return this.#facts.model; }
-  get precision() { return this.#facts.precision; }
-  get view() { return this.#facts.view ?? undefined; }
-  get volumes() { return this.#facts.volumes; }
-  get reports() { return this.#facts.reports; }
 
   /** @param {string} method @param {unknown[]} args @param {CallOptions} [options] */
   async #call(method, args, options) {
@@ -227,7 +212,7 @@ class Store {
 
   /** @type {PublicStore['add']} */
   async add({ volumes = [], reports }) {
-    this.#facts = await this.#call('addToStore', [{ volumes: [...volumes], reports }]);
+    Object.assign(this, await this.#call('addToStore', [{ volumes: [...volumes], reports }]));
   }
 
   /** @type {PublicStore['search']} */
@@ -299,6 +284,16 @@ class Session {
   /** @type {import('./index.js').Session['recover']} */
   async recover(options) {
     await this.#load('recover', [], options);
+  }
+
+  /** @type {import('./index.js').Session['selfTest']} */
+  async selfTest(options) {
+    return this.#channel.call('selfTest', [], options);
+  }
+
+  /** @type {import('./index.js').Session['estimate']} */
+  async estimate(volume, options) {
+    return this.#channel.call('estimate', [volume && Volume.key(volume, this.#channel)], options);
   }
 
   /** @type {import('./index.js').Session['readVolume']} */

@@ -35,9 +35,6 @@ const handle = (key) => {
   return found;
 };
 
-/** @param {import('./index.js').Store} store */
-const storeFacts = ({ model, precision, view, volumes, reports }) => ({ model, precision, view, volumes, reports });
-
 /** A volume, if it is the key of one. @param {any} from */
 const received = (from) => (typeof from === 'number' ? handle(from) : from);
 
@@ -79,12 +76,18 @@ const methods = {
     watchLoss();
     return {};
   },
+  async selfTest(call) {
+    return { value: await opened().selfTest(call) };
+  },
+  async estimate({ signal }, from) {
+    return { value: await opened().estimate(received(from), { signal }) };
+  },
   async readVolume(call, source, options) {
     const read = await opened().readVolume(source, { ...options, ...call });
     lastHandle += 1;
     handles.set(lastHandle, read);
-    const { dims, spacingMm, orientation, orientationKnown, datatype, findings, identifiers, huRange, voxelBytes } = read;
-    return { value: { key: lastHandle, facts: { dims, spacingMm, orientation, orientationKnown, datatype, findings, identifiers, huRange, voxelBytes } } };
+    const { reading: _, ...facts } = /** @type {any} */ (read);
+    return { value: { key: lastHandle, facts } };
   },
   async slice(call, key, plane, index, options) {
     const slice = await handle(key).slice(plane, index, { ...options, signal: call.signal });
@@ -106,12 +109,12 @@ const methods = {
     const store = await opened().openStore(file, { ...options, signal: call.signal });
     lastHandle += 1;
     handles.set(lastHandle, store);
-    return { value: { key: lastHandle, facts: storeFacts(store) } };
+    return { value: { key: lastHandle, facts: { ...store } } };
   },
   async addToStore(_call, key, added) {
     const store = handle(key);
     await store.add(added);
-    return { value: storeFacts(store) };
+    return { value: { ...store } };
   },
   async searchStore(call, key, query, options) {
     return { value: await handle(key).search(query, { ...options, signal: call.signal }) };

@@ -5,6 +5,7 @@
 use crate::device::Backend;
 use crate::device::Device;
 use crate::error::Error;
+use crate::kernel;
 use crate::rank::Latent;
 use crate::rank::build::Plan;
 use crate::rank::build::Source;
@@ -27,7 +28,6 @@ use crate::session::ImageEncoding;
 use crate::session::Progress;
 use crate::session::Session;
 use crate::session::SessionBuilder;
-use crate::session::unwatched;
 use crate::text::keywords::LABELS;
 use crate::text::labels;
 use crate::text::labels::LabelSet;
@@ -55,13 +55,18 @@ use js_sys::Uint16Array;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::json;
+use std::cell::RefCell;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
+use wasm_bindgen_futures::JsFuture;
 
 type JsResult<T> = Result<T, JsValue>;
 
 /// Milliseconds of work after which a step lets the event loop run, so that an abort can arrive.
 const YIELD_AFTER_MS: f64 = 8.0;
+
+/// The same within a step, of which a full-size model has hundreds of parts: a browser's timer takes 4 ms.
+const PART_YIELDS_AFTER_MS: f64 = 100.0;
 
 #[wasm_bindgen(start)]
 fn start() {
@@ -256,17 +261,39 @@ extern "C" {
     fn progress(this: &Control, phase: &str, done: u32, total: u32);
     #[wasm_bindgen(method)]
     fn aborted(this: &Control) -> bool;
+    /// A promise where the GPU has enough to do.
+    #[wasm_bindgen(method)]
+    fn wait(this: &Control) -> Option<js_sys::Promise>;
+    /// Floating-point operations for one submission.
+    #[wasm_bindgen(method)]
+    fn limit(this: &Control) -> f64;
 }
 
-/// A `pace` for session calls: reports, lets the event loop run now and then, and stops when asked.
+/// Floating-point operations that this thread has started.
+#[wasm_bindgen]
+pub fn flops() -> f64 {
+    kernel::flops() as f64
+}
+
+/// A `pace` for session calls: reports, waits for the GPU, lets the event loop run now and then, and stops when asked.
 fn pace(control: &Control) -> impl AsyncFnMut(Progress) -> crate::error::Result<()> + '_ {
     let mut last_ms = js_sys::Date::now();
+    let mut last = None;
     async move |progress: Progress| {
-        control.progress(progress.phase.name(), progress.done as u32, progress.total as u32);
-        if js_sys::Date::now() - last_ms > YIELD_AFTER_MS {
+        let after_ms = if last == Some(progress) { PART_YIELDS_AFTER_MS } else { YIELD_AFTER_MS };
+        if last.replace(progress) != Some(progress) {
+            control.progress(progress.phase.name(), progress.done as u32, progress.total as u32);
+        }
+        if let Some(done) = control.wait() {
+            // A queue that fails is found at the read-back.
+            let _ = JsFuture::from(done).await;
+            last_ms = js_sys::Date::now();
+        } else if js_sys::Date::now() - last_ms > after_ms {
             TimeoutFuture::new(0).await;
             last_ms = js_sys::Date::now();
         }
+        // Another session of this thread may have set its own meanwhile.
+        kernel::limit_submissions(control.limit() as u64);
         if control.aborted() { Err(Error::Aborted) } else { Ok(()) }
     }
 }
@@ -299,14 +326,8 @@ impl Volume {
         let voxels = v.stored_voxels();
         let low = voxels.iter().min().copied().unwrap_or(0);
         let high = voxels.iter().max().copied().unwrap_or(0);
-        let findings: Vec<_> = self
-            .findings
-            .iter()
-            .map(|f| {
-                json!({ "code": f.code, "action": f.action, "params": f.params,
-                    "en": f.message(Lang::En), "zh": f.message(Lang::Zh) })
-            })
-            .collect();
+        let findings: Vec<_> =
+            self.findings.iter().map(|f| json!({ "code": f.code, "action": f.action, "params": f.params })).collect();
         plain(&json!({
             "dims": v.dims(), "spacingMm": v.spacing_mm(), "orientation": v.orientation().code(),
             "orientationKnown": v.orientation_known(), "datatype": v.source().datatype, "findings": findings,
@@ -319,9 +340,9 @@ impl Volume {
         self.identifiers.iter().map(|identifier| identifier.reveal().to_owned()).collect()
     }
 
-    /// A slice in display order.
-    pub fn slice(&self, plane: &str, index: usize) -> JsResult<JsValue> {
-        let slice = volume::slice(&self.volume, parse_plane(plane)?, index).map_err(thrown)?;
+    /// A slice in display order, or the highest values of a slab around it.
+    pub fn slice(&self, plane: &str, index: usize, slab_mm: f64) -> JsResult<JsValue> {
+        let slice = volume::slab(&self.volume, parse_plane(plane)?, index, slab_mm).map_err(thrown)?;
         Ok(slice_object(&slice))
     }
 
@@ -384,6 +405,22 @@ impl VolumeReader {
     pub fn finish(self) -> JsResult<Volume> {
         Volume::new(self.reader.finish().map_err(thrown)?, self.scaling, self.file_name.as_deref())
     }
+}
+
+/// Voxels of a program: how many, how large, and where their axes run to.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct JsVoxels {
+    dims: [usize; 3],
+    spacing_mm: [f64; 3],
+    orientation: String,
+}
+
+/// The header of a `.nii` file of such voxels.
+#[wasm_bindgen(js_name = voxelHeader)]
+pub fn voxel_header(voxels: JsValue) -> JsResult<Vec<u8>> {
+    let JsVoxels { dims, spacing_mm, orientation } = parse(voxels)?;
+    volume::voxel_header(dims, spacing_mm, &orientation).map_err(thrown)
 }
 
 /// Reads the two halves of a pair.
@@ -571,10 +608,14 @@ impl LatentStore {
     /// Model, precision, view, and the entries of both sides, as a plain object.
     pub fn info(&self) -> JsValue {
         let store = &self.store;
-        plain(&json!({
-            "model": store.model(), "precision": store.precision(), "view": store.view(),
+        let mut facts = json!({
+            "model": store.model(), "precision": store.precision(),
             "volumes": store.entries(Kind::Volume), "reports": store.entries(Kind::Report),
-        }))
+        });
+        if let Some(view) = store.view() {
+            facts["view"] = json!(view);
+        }
+        plain(&facts)
     }
 
     /// Adds a volume; `entry` is `{ id, sha256 }`.
@@ -673,6 +714,8 @@ pub struct Engine {
     device: Device,
     builder: Option<SessionBuilder>,
     session: Option<Session>,
+    /// why the device serves no more
+    refused: RefCell<Option<Error>>,
 }
 
 #[wasm_bindgen]
@@ -687,7 +730,7 @@ impl Engine {
             }
             _ => return Err(thrown(Error::InvalidArgument("the backend should be webgpu or cpu".into()))),
         };
-        Ok(Self { device, builder: None, session: None })
+        Ok(Self { device, builder: None, session: None, refused: RefCell::default() })
     }
 
     /// What was opened, as a plain object.
@@ -714,6 +757,15 @@ impl Engine {
         Ok(files)
     }
 
+    /// A hash of all that decides what the known answers are and who computes them; `rest` is what this side cannot tell.
+    #[wasm_bindgen(js_name = testKey)]
+    pub fn test_key(&self, rest: &str) -> JsResult<String> {
+        let builder = self.builder.as_ref().ok_or_else(|| thrown(Error::NoModel))?;
+        let (info, package, variant) = (self.device.info(), env!("CARGO_PKG_VERSION"), builder.variant());
+        let device = (info.backend.name(), &info.vendor, &info.adapter, info.shader_f16);
+        Ok(weights::sha256_hex(json!([package, device, variant, rest]).to_string().as_bytes()))
+    }
+
     /// Checks a file and takes it in.
     #[wasm_bindgen(js_name = addFile)]
     pub fn add_file(&mut self, path: &str, bytes: &[u8]) -> JsResult<()> {
@@ -724,10 +776,10 @@ impl Engine {
     /// Makes the model ready once all files are in and, if asked, the device gives the known answers; a model that was loaded before
     /// is replaced only now.
     #[wasm_bindgen(js_name = finishModel)]
-    pub async fn finish_model(&mut self, self_test: bool) -> JsResult<JsValue> {
+    pub async fn finish_model(&mut self, self_test: bool, control: Control) -> JsResult<JsValue> {
         let builder = self.builder.take().ok_or_else(|| thrown(Error::NoModel))?;
         let session = builder.finish().await.map_err(thrown)?;
-        let tested = if self_test { Some(session.self_test(unwatched).await.map_err(thrown)?) } else { None };
+        let tested = if self_test { Some(session.self_test(pace(&control)).await.map_err(thrown)?) } else { None };
         let (manifest, (name, variant)) = (session.manifest(), session.variant());
         let described = plain(&json!({
             "info": {
@@ -743,7 +795,43 @@ impl Engine {
         Ok(described)
     }
 
+    /// Compares the device with the known answers once more: the distances, `passed` and `cosine`. A device that does not pass serves
+    /// no more.
+    #[wasm_bindgen(js_name = selfTest)]
+    pub async fn self_test(&self, control: Control) -> JsResult<JsValue> {
+        let found = self.session()?.compare(pace(&control)).await;
+        let failed = match &found {
+            Ok(test) => (!test.passed()).then(|| format!("{test:?}")),
+            Err(Error::Aborted | Error::DeviceLost { .. }) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(why) = failed {
+            self.refused.replace(Some(Error::SelfTest(why)));
+        }
+        let test = found.map_err(thrown)?;
+        let mut result = json!(test);
+        result["passed"] = test.passed().into();
+        result["cosine"] = test.cosine().into();
+        Ok(plain(&result))
+    }
+
+    /// How long an encode of a volume would take.
+    #[wasm_bindgen(js_name = estimateFor)]
+    pub async fn estimate_for(&self, volume: &Volume, control: Control) -> JsResult<JsValue> {
+        let found = self.session()?.estimate(Some(&volume.volume), js_sys::Date::now, pace(&control)).await;
+        found.map(|found| plain(&found)).map_err(thrown)
+    }
+
+    /// The same of air.
+    pub async fn estimate(&self, control: Control) -> JsResult<JsValue> {
+        let found = self.session()?.estimate(None, js_sys::Date::now, pace(&control)).await;
+        found.map(|found| plain(&found)).map_err(thrown)
+    }
+
     fn session(&self) -> JsResult<&Session> {
+        if let Some(error) = &*self.refused.borrow() {
+            return Err(thrown(error.clone()));
+        }
         self.session.as_ref().ok_or_else(|| thrown(Error::NoModel))
     }
 
@@ -751,18 +839,19 @@ impl Engine {
         Preprocessor::new(&volume.volume, &self.session()?.manifest().preprocess).map_err(thrown)
     }
 
-    /// A slice of what the model sees, in display order.
+    /// The same of what the model sees.
     #[wasm_bindgen(js_name = modelSlice)]
-    pub fn model_slice(&self, volume: &Volume, plane: &str, index: usize) -> JsResult<JsValue> {
+    pub fn model_slice(&self, volume: &Volume, plane: &str, index: usize, slab_mm: f64) -> JsResult<JsValue> {
         let plane = parse_plane(plane)?;
-        let slice = volume::model_slice(&self.preprocessor(volume)?, plane, index).map_err(thrown)?;
+        let slice = volume::model_slab(&self.preprocessor(volume)?, plane, index, slab_mm).map_err(thrown)?;
         Ok(slice_object(&slice))
     }
 
-    /// The model's field of view in canonical voxel coordinates: `[[min, max]; 3]` along L, P, S.
+    /// The model's field of view in canonical voxel coordinates along L, P, S: `{ min, max }`.
     #[wasm_bindgen(js_name = modelBox)]
     pub fn model_box(&self, volume: &Volume) -> JsResult<JsValue> {
-        Ok(plain(&self.preprocessor(volume)?.map().model_box()))
+        let faces = self.preprocessor(volume)?.map().model_box();
+        Ok(plain(&json!({ "min": faces.map(|face| face[0]), "max": faces.map(|face| face[1]) })))
     }
 
     /// Encodes a volume; every finding that asks must be in `accept`.

@@ -35,8 +35,8 @@ pub use orientation::Orientation;
 pub use preprocess::{ClipOrder, PreprocessConfig, Preprocessor};
 pub use privacy::{Hint, Identifier, Place, identifiers, identifiers_in_sidecar, text_hints};
 pub use read::{Reader, read, read_pair};
-pub use slice::{Plane, Slice, model_slice, slice};
-pub use write::Image;
+pub use slice::{Plane, Slice, model_slab, model_slice, slab, slice};
+pub use write::{Image, voxel_header};
 
 use crate::error::Error;
 use crate::error::Result;

@@ -80,6 +80,26 @@ impl<'a> Image<'a> {
     }
 }
 
+/// The header of a `.nii` file of i16 HU, which follow it. `orientation` tells by letters where each axis runs to, as `LPS`; the first
+/// voxel is at 0, 0, 0 mm.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] for other letters, or a spacing that is not above 0; [`Error::TooBig`] as [`Image::new`].
+pub fn voxel_header(dims: [usize; 3], spacing_mm: [f64; 3], orientation: &str) -> Result<Vec<u8>> {
+    let mut affine = [[0.0; 4]; 3];
+    let mut rows = Vec::new();
+    for (axis, letter) in orientation.chars().enumerate() {
+        let Some(place) = "RLAPSI".find(letter).filter(|place| axis < 3 && !rows.contains(&(place / 2))) else { break };
+        rows.push(place / 2);
+        affine[place / 2][axis] = if place % 2 == 0 { spacing_mm[axis] } else { -spacing_mm[axis] };
+    }
+    if rows.len() != 3 || orientation.len() != 3 || !spacing_mm.iter().all(|&mm| mm > 0.0) {
+        return Err(Error::InvalidArgument("spacings above 0 and an orientation such as LPS expected".into()));
+    }
+    check(dims, &affine)?;
+    Ok(header(dims, &affine, INT16))
+}
+
 /// The bytes of a `.nii.gz` file of f32, made of rows along the first axis: `row(j, k, out)` adds one to `out`. Time 0, no name.
 ///
 /// # Errors
