@@ -37,7 +37,8 @@ export { CtmatchError };
  * @typedef {{ vector: Float32Array<ArrayBuffer>, codes: Uint16Array<ArrayBuffer>, classLogits?: Float32Array,
  *   timingsMs: Record<string, number> }} RawImage
  * @typedef {{ vectors: Float32Array, rows: Omit<ReportSet['rows'][number], 'id'>[], encoded: number }} RawTexts
- * @typedef {{ rows: Omit<import('./index.js').Ranked, 'id'>[], tieTolerance: number }} RawRanking
+ * @typedef {{ rows: Omit<import('./index.js').Ranked, 'id'>[], tieTolerance: number,
+ *   background?: import('./index.js').Background | null }} RawRanking
  * @typedef {{ values: Float32Array<ArrayBuffer>, plane: Float32Array<ArrayBuffer>,
  *   summary: Omit<import('./index.js').HeatMap, 'values' | 'plane' | 'asked' | 'provenance'> }} RawMap
  */
@@ -241,6 +242,7 @@ class Volume {
     this.orientation = info.orientation;
     this.orientationKnown = info.orientationKnown;
     this.datatype = info.datatype;
+    this.headerScaling = info.headerScaling ?? undefined;
     this.findings = info.findings.map(({ code, action, params }) => ({ code, action, params: params ?? {} }));
     this.identifiers = info.identifiers;
     this.huRange = info.huRange;
@@ -1025,11 +1027,11 @@ class Session {
     return this.#queued(async () => {
       const engine = this.#engineFor(image, reports);
       /** @type {RawRanking} */
-      const { rows, tieTolerance } = engine.rank(image.vector, reports.vectors, topK);
+      const { rows, tieTolerance, background } = engine.rank(image.vector, reports.vectors, reports.view, topK);
       return {
         rows: rows.map(({ index, cosine, rank, tieGroup, marginToNext, share }) =>
           ({ index, id: reports.rows[index].id, cosine, rank, tieGroup, marginToNext, share })),
-        tieTolerance, provenance: image.provenance,
+        tieTolerance, ...(background && { background }), provenance: image.provenance,
       };
     }, signal);
   }

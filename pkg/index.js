@@ -146,6 +146,7 @@ class Volume {
     this.orientation = facts.orientation;
     this.orientationKnown = facts.orientationKnown;
     this.datatype = facts.datatype;
+    this.headerScaling = facts.headerScaling;
     this.findings = facts.findings;
     this.identifiers = facts.identifiers;
     this.huRange = facts.huRange;

@@ -83,8 +83,9 @@ const methods = {
     const read = await opened().readVolume(source, { ...options, ...call });
     lastHandle += 1;
     handles.set(lastHandle, read);
-    const { dims, spacingMm, orientation, orientationKnown, datatype, findings, identifiers, huRange, voxelBytes } = read;
-    return { value: { key: lastHandle, facts: { dims, spacingMm, orientation, orientationKnown, datatype, findings, identifiers, huRange, voxelBytes } } };
+    const { dims, spacingMm, orientation, orientationKnown, datatype, headerScaling, findings, identifiers, huRange, voxelBytes } = read;
+    const facts = { dims, spacingMm, orientation, orientationKnown, datatype, headerScaling, findings, identifiers, huRange, voxelBytes };
+    return { value: { key: lastHandle, facts } };
   },
   async slice(call, key, plane, index, options) {
     const slice = await handle(key).slice(plane, index, { ...options, signal: call.signal });
