@@ -3,7 +3,7 @@
 
 import * as mainModule from './wasm/ctmatch.js';
 import * as cpuModule from './wasm/ctmatch_cpu.js';
-import { lentAdapter, ownAdapter, withAdapter } from './device.js';
+import { lentAdapter, ownAdapter, Pacer, withAdapter } from './device.js';
 import { ASYNC_DISPOSE, CtmatchError } from './error.js';
 import { adapterName, findAdapter, gpuMissing, gpuRefusal, REASONS, wasmBlocked } from './probe.js';
 import { planThreads, startThreads } from './threads.js';
@@ -226,7 +226,7 @@ class Volume {
    * @param {import('./wasm/ctmatch.js').Volume} raw
    * @param {Readonly<Record<string, unknown>>} reading how it was read, for the provenance
    * @param {{
-   *   release(free: () => void): void, modelSlice(raw: import('./wasm/ctmatch.js').Volume, plane: string, index: number): import('./index.js').Slice,
+   *   release(free: () => void): void, modelSlice(raw: import('./wasm/ctmatch.js').Volume, plane: string, index: number, slabMm: number): import('./index.js').Slice,
    *   modelBox(raw: import('./wasm/ctmatch.js').Volume): import('./index.js').VoxelBox,
    *   mapFile(raw: import('./wasm/ctmatch.js').Volume, values: Float32Array, grid: string): Uint8Array, clean(options: CallOptions): Promise<Blob>,
    * }} host `release` runs `free` once no call uses the volume
@@ -265,10 +265,10 @@ class Volume {
    * @param {import('./index.js').SliceOptions} [options]
    * @returns {Promise<import('./index.js').Slice>}
    */
-  async slice(plane, index, { grid = 'native', signal } = {}) {
+  async slice(plane, index, { grid = 'native', slabMm = 0, signal } = {}) {
     signal?.throwIfAborted();
     try {
-      return grid === 'model' ? this.#host.modelSlice(this.raw, plane, index) : this.raw.slice(plane, index);
+      return grid === 'model' ? this.#host.modelSlice(this.raw, plane, index, slabMm) : this.raw.slice(plane, index, slabMm);
     } catch (error) {
       throw publicError(error, signal);
     }
@@ -436,8 +436,10 @@ class Session {
   #inFlight = 0;
   /** @type {CtmatchError | undefined} */
   #trap;
-  /** Until a model is loaded again. @type {CtmatchError | undefined} */
-  #deviceLost;
+  /** Of the device, until a model is loaded again. @type {CtmatchError | undefined} */
+  #broken;
+  /** @type {Pacer | undefined} */
+  #pacer;
   /** The last one loaded, for `recover`. @type {import('./index.js').ModelRef | undefined} */
   #lastModel;
   /** @type {Set<(error: CtmatchError) => void>} */
@@ -519,8 +521,7 @@ class Session {
         const shown = publicError(error, either);
         if (shown instanceof CtmatchError && shown.code === 'WASM_ABORT') this.#onTrap(shown.message);
         if (shown instanceof CtmatchError && shown.code === 'DEVICE_LOST') {
-          this.#deviceLost = shown;
-          this.#model = undefined;
+          this.#refuse(shown);
           this.#lose({ reason: shown.detail.reason === 'destroyed' ? 'destroyed' : 'unknown', message: shown.message });
         }
         reject(shown);
@@ -530,6 +531,12 @@ class Session {
         this.#rejecters.delete(reject);
       });
     });
+  }
+
+  /** No result of this device any more. @param {CtmatchError} error */
+  #refuse(error) {
+    this.#broken = error;
+    this.#model = undefined;
   }
 
   /**
@@ -550,6 +557,9 @@ class Session {
 
   /** @param {CallOptions} [options] */
   async start({ signal, onProgress } = {}) {
+    const { maxSubmitMs = 1, selfTest = true } = this.#options;
+    if (!(maxSubmitMs > 0)) throw invalid('maxSubmitMs: expected more than 0');
+    if (![true, false, 'always', 'once-per-device', 'off'].includes(selfTest)) throw invalid("selfTest: expected 'always', 'once-per-device' or 'off'");
     if (trapped) throw new CtmatchError('WASM_ABORT', 'the wasm module of this thread has stopped: reload the page or use a worker');
     await this.#call(async (either) => {
       const { chosen, url, threads } = await this.#chooseModule();
@@ -613,17 +623,20 @@ class Session {
    */
   #control(signal, onProgress) {
     return {
-      /** @param {'preprocess' | 'encode' | 'text' | 'occlude'} phase @param {number} done @param {number} total */
+      /** @param {'preprocess' | 'encode' | 'text' | 'occlude' | 'self-test'} phase @param {number} done @param {number} total */
       progress(phase, done, total) {
-        onProgress?.(phase === 'preprocess' ? { phase, fraction: done / total } : { phase, done, total });
+        onProgress?.(phase === 'preprocess' || phase === 'self-test' ? { phase, fraction: done / total } : { phase, done, total });
       },
       aborted: () => signal?.aborted ?? false,
+      wait: () => this.#pacer?.wait(),
+      limit: () => this.#pacer?.limit ?? Infinity,
     };
   }
 
   async #openEngine() {
-    const { backend = 'webgpu', fallback = 'error', allowSoftwareAdapter = false, device } = this.#options;
+    const { backend = 'webgpu', fallback = 'error', allowSoftwareAdapter = false, device, maxSubmitMs = 150 } = this.#options;
     const plain = { allowSoftwareAdapter, adapterName: null };
+    this.#pacer = undefined;
     try {
       if (this.#gpuRefused) throw new CtmatchError(this.#gpuRefused, 'WebGPU cannot be used');
       const { Engine } = this.#wasm;
@@ -631,13 +644,16 @@ class Session {
       if (backend !== 'webgpu') return await Engine.open({ ...plain, backend });
       const missing = gpuMissing();
       const found = missing || device ? undefined : await findAdapter();
-      const adapter = device ? lentAdapter(device) : found && ownAdapter(found.adapter);
+      const pacer = new Pacer(maxSubmitMs, this.#wasm.flops);
+      const adapter = device ? lentAdapter(device, pacer) : found && ownAdapter(found.adapter, pacer);
       if (missing || !adapter) {
         const reason = missing ?? 'no-adapter';
         throw new CtmatchError('NO_WEBGPU', REASONS[reason], { detail: { reason } });
       }
       const name = found ? found.name : adapterName(device?.adapterInfo);
-      return await withAdapter(adapter, () => Engine.open({ ...plain, backend, adapterName: name || null }));
+      const engine = await withAdapter(adapter, () => Engine.open({ ...plain, backend, adapterName: name || null }));
+      this.#pacer = pacer;
+      return engine;
     } catch (error) {
       const shown = publicError(error);
       if (backend !== 'webgpu' || fallback !== 'cpu' || !(shown instanceof CtmatchError)) throw shown;
@@ -653,7 +669,7 @@ class Session {
     this.#engine = undefined;
     this.#device = undefined;
     this.#model = undefined;
-    this.#deviceLost = undefined;
+    this.#broken = undefined;
     this.#gpuBytes = 0;
   }
 
@@ -673,7 +689,7 @@ class Session {
         }
         /** @type {import('./index.js').Shard[]} */
         const files = engine.beginModel(manifest, name);
-        return files;
+        return { name, files };
       } catch (/** @type {any} */ error) {
         if (error?.code !== 'LIMITS' || i === names.length - 1) throw error;
       }
@@ -692,13 +708,13 @@ class Session {
       const parsed = parseManifest(manifest);
       const { variant = 'auto' } = this.#options;
       const names = variant === 'auto' ? Object.keys(parsed?.variants ?? {}) : [variant];
-      if (this.#deviceLost) this.lost = this.#watchLoss();
+      if (this.#broken?.code === 'DEVICE_LOST') this.lost = this.#watchLoss();
       this.#dropEngine();
       const engine = await this.#openEngine();
       this.#engine = engine;
       try {
         either?.throwIfAborted();
-        const all = this.#beginModel(engine, manifest, names, parsed?.variants ?? {});
+        const { name, files: all } = this.#beginModel(engine, manifest, names, parsed?.variants ?? {});
         const totalBytes = all.reduce((sum, file) => sum + file.bytes, 0);
         let loadedBytes = 0;
         const onBytes = (/** @type {number} */ bytes, /** @type {import('./weights.js').Source} */ source) => {
@@ -709,13 +725,18 @@ class Session {
           engine.addFile(file.path, await files.read(file, { signal: either, onBytes }));
           onProgress?.({ phase: 'upload', fraction: loadedBytes / totalBytes });
         }
-        const { selfTest = true } = this.#options;
-        const tested = (/** @type {number} */ fraction) => selfTest && onProgress?.({ phase: 'self-test', fraction });
+        const kept = this.#selfTest === 'once-per-device' ? await this.#passKey(engine, manifest, name) : undefined;
+        const earlier = kept && await this.#cache.recall(kept);
+        const test = this.#selfTest !== 'off' && !earlier;
+        const tested = (/** @type {number} */ fraction) => test && onProgress?.({ phase: 'self-test', fraction });
         tested(0);
         either?.throwIfAborted();
         /** @type {LoadedModel} */
-        const loaded = await engine.finishModel(selfTest);
+        const loaded = await engine.finishModel(test, this.#control(either, onProgress));
         tested(1);
+        if (earlier) loaded.selfTest = { ...JSON.parse(new TextDecoder().decode(earlier)), earlier: true };
+        else if (kept) await this.#cache.remember(kept, Response.json(loaded.selfTest));
+        this.#passed = kept;
         this.#model = loaded;
         this.#lastModel = model;
         await files.complete();
@@ -731,6 +752,64 @@ class Session {
     }, signal);
   }
 
+  /** When the known answers are asked for. */
+  get #selfTest() {
+    const { selfTest = 'always' } = this.#options;
+    return selfTest === true ? 'always' : selfTest || 'off';
+  }
+
+  /** Where it is kept that they were right. @type {URL | undefined} */
+  #passed;
+
+  /** Changes with everything that the package can see of what computes. @param {Engine} engine @param {string} manifest @param {string} variant */
+  async #passKey(engine, manifest, variant) {
+    const { backend, adapter, vendor } = engine.info();
+    /** @type {any} */
+    const { userAgent, userAgentData } = globalThis.navigator ?? {};
+    const full = await Promise.resolve(userAgentData?.getHighEntropyValues(['fullVersionList', 'platformVersion'])).catch(() => undefined);
+    return new URL(`self-test:${encodeURIComponent(JSON.stringify([this.#wasm.version(), backend, vendor, adapter, userAgent, full, variant, manifest]))}`);
+  }
+
+  /**
+   * @param {CallOptions} [options]
+   * @returns {Promise<import('./index.js').SelfTestResult>}
+   */
+  selfTest({ signal, onProgress } = {}) {
+    return this.#queued(async (either) => {
+      const { engine, model } = this.#loaded();
+      const failed = async (/** @type {string} */ why) => {
+        this.#refuse(new CtmatchError('SELF_TEST_FAILED', `the device computes other numbers than the known ones (${why}); load the model again or use the CPU`));
+        if (this.#passed) await this.#cache.forget(this.#passed);
+      };
+      try {
+        /** @type {import('./index.js').SelfTestResult} */
+        const { passed, cosine, ...distances } = await engine.selfTest(this.#control(either, onProgress));
+        onProgress?.({ phase: 'self-test', fraction: 1 });
+        if (passed) model.selfTest = distances;
+        else await failed(JSON.stringify(distances));
+        return { passed, cosine, ...distances };
+      } catch (/** @type {any} */ error) {
+        if (!either?.aborted && error?.code) await failed(error.message);
+        throw error;
+      }
+    }, signal);
+  }
+
+  /**
+   * @param {import('./index.js').Volume} [volume]
+   * @param {{ signal?: AbortSignal }} [options]
+   * @returns {Promise<import('./index.js').TimeEstimate>}
+   */
+  estimate(volume, { signal } = {}) {
+    return this.#queued(async (either) => {
+      const { engine } = this.#loaded();
+      const control = this.#control(either, undefined);
+      if (!volume) return engine.estimate(control);
+      if (!(volume instanceof Volume) || !this.#volumes.has(volume)) throw invalid('expected an open volume of this session');
+      return engine.estimateFor(volume.raw, control);
+    }, signal);
+  }
+
   /** @param {CallOptions} [options] */
   async recover(options) {
     if (!this.#lastModel) throw noModel();
@@ -738,7 +817,7 @@ class Session {
   }
 
   #loaded() {
-    if (this.#deviceLost) throw this.#deviceLost;
+    if (this.#broken) throw this.#broken;
     if (!this.#engine || !this.#model || !this.#device) throw noModel();
     return { engine: this.#engine, model: this.#model, device: this.#device };
   }
@@ -795,7 +874,7 @@ class Session {
           // Not under a call that borrows it.
           this.#tail.then(() => { if (!this.#trap) free(); });
         },
-        modelSlice: (from, plane, index) => this.#loaded().engine.modelSlice(from, plane, index),
+        modelSlice: (from, plane, index, slabMm) => this.#loaded().engine.modelSlice(from, plane, index, slabMm),
         modelBox: (from) => {
           /** @type {[number, number][]} */
           const [x, y, z] = this.#loaded().engine.modelBox(from);
@@ -886,16 +965,18 @@ class Session {
     return this.#queued(async (either) => {
       if (!(volume instanceof Volume) || !this.#volumes.has(volume)) throw invalid('expected an open volume of this session');
       const { engine, model } = this.#loaded();
+      if (this.#pacer) this.#pacer.longestMs = 0;
       /** @type {RawImage} */
       const { vector, codes, classLogits, timingsMs } = await engine.encodeVolume(volume.raw, this.#control(either, onProgress), [...accept]);
       either?.throwIfAborted();
       this.#encoded.volumes += 1;
+      if (this.#pacer) timingsMs.longestSubmission = this.#pacer.longestMs;
       this.#lastTimings = timingsMs;
       const accepted = volume.findings.map(({ code }) => code).filter((code) => accept.includes(code));
       return {
         vector, codes, ...(classLogits && { classLogits }), timingsMs,
         provenance: {
-          ...model.provenance, ...(this.#device?.backend === 'cpu' && { threads: this.#threads.threads }), selfTest: model.selfTest ? 'passed' : 'skipped', voxelSha256: volume.voxelSha256,
+          ...model.provenance, ...(this.#device?.backend === 'cpu' && { threads: this.#threads.threads }), selfTest: model.selfTest ? (model.selfTest.earlier ? 'passed-earlier' : 'passed') : 'skipped', voxelSha256: volume.voxelSha256,
           preprocess: { ...model.preprocess, reading: volume.reading, accepted }, degraded: [...this.#degraded],
         },
       };
@@ -1094,9 +1175,11 @@ class Session {
   diagnostics() {
     return this.#call(async () => {
       const { urls, ...info } = this.info;
+      const { maxMs, limit, longestMs, submissions, waits } = this.#pacer ?? {};
       return JSON.stringify({
         package: `ctmatch@${this.#wasm.version()}`, ...info, requests: urls.length,
         device: this.#device, lastEncodeMs: this.#lastTimings,
+        ...(this.#pacer && { submissions: { maxMs, longestMs, submissions, waits, limitFlops: limit === Infinity ? undefined : limit } }),
         volumes: [...this.#volumes].map(({ dims, spacingMm, orientation, datatype, findings }) =>
           ({ dims, spacingMm, orientation, datatype, findings: findings.map(({ code }) => code) })),
         browser: globalThis.navigator?.userAgent, crossOriginIsolated: globalThis.crossOriginIsolated ?? false,

@@ -57,7 +57,8 @@ export interface Variant {
 }
 
 /** As `open` would be called. */
-export type ProbeOptions = Pick<OpenOptions, 'model' | 'variant' | 'cache' | 'network' | 'allowSoftwareAdapter' | 'threads' | 'worker' | 'signal'>;
+export type ProbeOptions = Pick<OpenOptions,
+  'model' | 'variant' | 'cache' | 'network' | 'allowSoftwareAdapter' | 'gpuMemoryBudgetBytes' | 'threads' | 'worker' | 'signal'>;
 /** Why the CPU computes in one thread; `probe().advice.notes` says it in words. */
 export type OneThread = 'asked' | 'not-in-worker' | 'not-isolated' | 'no-shared-memory' | 'one-core' | 'no-module' | 'gpu-failed' | 'not-started';
 export interface ProbeReport {
@@ -65,7 +66,8 @@ export interface ProbeReport {
     usable: boolean;
     /** where there is an adapter */
     scope: 'worker' | 'main' | 'none';
-    reason?: 'insecure-context' | 'no-navigator-gpu' | 'no-adapter' | 'software-adapter';
+    /** 'limits': every variant of the model needs more than `gpuMemoryBudgetBytes` */
+    reason?: 'insecure-context' | 'no-navigator-gpu' | 'no-adapter' | 'software-adapter' | 'limits';
     adapter?: { vendor: string; architecture: string; fallback: boolean };
     features: { f16: boolean; subgroups: boolean; dp4a: boolean }; limits?: Readonly<Record<string, number>>;
   };
@@ -89,8 +91,13 @@ export interface OpenOptions extends CallOptions {
   fallback?: 'error' | 'cpu';
   /** default 'auto': the first variant of the manifest that the device can run */
   variant?: string;
-  /** default true: after loading, known answers on this device; a device that computes others is refused (SELF_TEST_FAILED) */
-  selfTest?: boolean;
+  /**
+   * Known answers on this device after loading; a device that computes others is refused (SELF_TEST_FAILED). Default 'always', or true: it
+   * is short, compiles the shaders that the first encode needs anyway, and a page cannot see that a driver was
+   * replaced. 'once-per-device' takes a passed one of before for the same adapter, browser version, package version and manifest, kept where
+   * `cache` keeps files on the disk; elsewhere it is 'always'. 'off', or false: never.
+   */
+  selfTest?: 'always' | 'once-per-device' | 'off' | boolean;
   /**
    * Where finished files of a model from a URL are kept, by SHA-256, and unfinished ones, to be resumed. Default 'opfs': the
    * browser's private storage for this origin, with the wasm module for 'offline'; when it is full or missing, shards pass
@@ -105,6 +112,12 @@ export interface OpenOptions extends CallOptions {
   network?: 'same-origin' | 'offline' | { allow: readonly string[] };
   /** default false: a fallback adapter is SOFTWARE_ADAPTER */
   allowSoftwareAdapter?: boolean;
+  /**
+   * Default 150. Work is submitted to the GPU in parts of at most 32 kernels, and, as soon as one takes longer than this, in smaller ones
+   * that are measured on; no more than about this much waits in the queue, and an abort is looked for in between. A single kernel cannot be
+   * cut, and the first part that is too long is known only afterwards: `diagnostics` tells the longest. Infinity: not bounded.
+   */
+  maxSubmitMs?: number;
   /** of the manifest's `gpuBytes`; a variant that needs more is passed over, and LIMITS when none is left */
   gpuMemoryBudgetBytes?: number;
   /**
@@ -162,7 +175,12 @@ export interface Slice {
 }
 /** Outer faces in canonical voxels: voxel x spans x - 0.5 to x + 0.5. May reach outside the volume. */
 export interface VoxelBox { min: Triple; max: Triple }
-export interface SliceOptions { grid?: 'native' | 'model'; signal?: AbortSignal }
+export interface SliceOptions {
+  grid?: 'native' | 'model';
+  /** default 0: the slice alone; else the highest value of every slice whose centre is at most half of this away (maximum intensity) */
+  slabMm?: number;
+  signal?: AbortSignal;
+}
 export interface Volume {
   /** voxels along the patient's left, posterior and superior direction */
   readonly dims: Triple;
@@ -201,7 +219,9 @@ export interface Provenance {
   /** what a reader of the numbers must know, in English; and what is shown wherever they are */
   warnings: readonly string[]; notice: string;
   /** `threads`: of the CPU backend */
-  backend: Backend; threads?: number; adapter: string; software: boolean; selfTest: 'passed' | 'skipped'; voxelSha256: string;
+  backend: Backend; threads?: number; adapter: string; software: boolean; voxelSha256: string;
+  /** 'passed-earlier': in another session of this device, see `OpenOptions.selfTest` */
+  selfTest: 'passed' | 'passed-earlier' | 'skipped';
   /** with `reading`: the read options, and how often each identifier rule applied; no file name, no text of the file */
   preprocess: Readonly<Record<string, unknown>>; degraded: readonly string[];
 }
@@ -211,6 +231,7 @@ export interface ImageLatent {
   readonly codes: Uint16Array;
   /** of a model with a classifier (ClassFine): `zeroShot` makes `classes` of them */
   readonly classLogits?: Float32Array;
+  /** `timingsMs`: `total`, and on WebGPU `longestSubmission` */
   readonly provenance: Provenance; readonly timingsMs: Readonly<Record<string, number>>;
 }
 export interface Report {
@@ -527,7 +548,13 @@ export interface SelfTest {
   tokens?: number;
   image?: number;
   text?: number;
+  /** not measured in this session */
+  earlier?: true;
 }
+/** `cosine`: the lower one of both latents with the known ones. */
+export interface SelfTestResult extends SelfTest { passed: boolean; cosine: number }
+/** `flops`: floating-point operations of one encode. `measuredMs`: what asking took. */
+export interface TimeEstimate { encodeVolumeMs: number; flops: number; measuredMs: number }
 export interface ModelInfo {
   id: string; revision: string; license: string; embeddingSpace: string; untrained: boolean; synthetic: boolean; tieTolerance: number;
   purpose: Purpose; capabilities: Capabilities;
@@ -549,6 +576,16 @@ export interface Session extends AsyncDisposable {
   /** The way back after DEVICE_LOST: a new device and the last model again; volumes, latents and report sets stay valid. */
   recover(o?: CallOptions): Promise<void>;
   loadModel(m: ModelRef, o?: CallOptions): Promise<void>;
+  /**
+   * The known answers now, whatever was asked for at the start. When it does not pass, or an error ends it, every later call is
+   * SELF_TEST_FAILED until a model is loaded again.
+   */
+  selfTest(o?: CallOptions): Promise<SelfTestResult>;
+  /**
+   * How long `encodeVolume` would take here: a few depth slabs of the volume (else of air) are encoded, and the time goes up with the exact
+   * count of operations. It costs up to a fifth of an encode; shaders that are not compiled yet are left out.
+   */
+  estimate(v?: Volume, o?: { signal?: AbortSignal }): Promise<TimeEstimate>;
   readVolume(v: VolumeSource, o?: ReadOptions): Promise<Volume>;
   /** Reads report files of any supported format; `text` is what the model will be given. */
   parseReports(source: Blob | string, o?: CallOptions & { format?: ReportFormat }): Promise<Report[]>;

@@ -171,8 +171,8 @@ class Volume {
    * @param {number} index
    * @param {import('./index.js').SliceOptions} [options]
    */
-  async slice(plane, index, { grid, signal } = {}) {
-    return this.#channel.call('slice', [Volume.key(this, this.#channel), plane, index, { grid }], { signal });
+  async slice(plane, index, { grid, slabMm, signal } = {}) {
+    return this.#channel.call('slice', [Volume.key(this, this.#channel), plane, index, { grid, slabMm }], { signal });
   }
 
   async modelBox() {
@@ -300,6 +300,16 @@ class Session {
   /** @type {import('./index.js').Session['recover']} */
   async recover(options) {
     await this.#load('recover', [], options);
+  }
+
+  /** @type {import('./index.js').Session['selfTest']} */
+  async selfTest(options) {
+    return this.#channel.call('selfTest', [], options);
+  }
+
+  /** @type {import('./index.js').Session['estimate']} */
+  async estimate(volume, options) {
+    return this.#channel.call('estimate', [volume && Volume.key(volume, this.#channel)], options);
   }
 
   /** @type {import('./index.js').Session['readVolume']} */

@@ -20,6 +20,7 @@ export const REASONS = {
   'no-navigator-gpu': 'there is no WebGPU in this thread',
   'no-adapter': 'WebGPU finds no adapter',
   'software-adapter': 'the only adapter is software; allowSoftwareAdapter uses it',
+  limits: 'no variant of the model fits gpuMemoryBudgetBytes',
 };
 
 const LIMITS = /** @type {const} */ (['maxBufferSize', 'maxStorageBufferBindingSize', 'maxComputeInvocationsPerWorkgroup', 'maxComputeWorkgroupStorageSize']);
@@ -92,17 +93,20 @@ async function probeStorage() {
  * What `open` with the same options would load.
  * @param {import('./index.js').ProbeOptions & { baseUrl?: string, model: import('./index.js').ModelRef }} options
  */
-async function probeModel({ model, variant = 'auto', network = 'same-origin', cache: kind, baseUrl, signal }) {
+async function probeModel({ model, variant = 'auto', network = 'same-origin', cache: kind, gpuMemoryBudgetBytes: budget = Infinity, baseUrl, signal }) {
   const cache = new ModelCache(kind, () => {});
   const files = modelFiles(model, { policy: network, urls: [] }, baseUrl ?? globalThis.location?.href, cache);
   const manifest = parseManifest(await files.manifest(signal));
-  const name = variant === 'auto' ? Object.keys(manifest.variants ?? {})[0] : variant;
-  const chosen = manifest.variants?.[name];
+  const variants = manifest.variants ?? {};
+  const names = variant === 'auto' ? Object.keys(variants) : [variant];
+  const fitting = names.find((name) => !(variants[name]?.gpuBytes > budget));
+  const name = fitting ?? names[0];
+  const chosen = variants[name];
   if (!chosen) throw new CtmatchError('MANIFEST', `the manifest has no variant ${name}`);
   /** @type {import('./index.js').Shard[]} */
   const all = [...Object.values(manifest.files ?? {}), ...chosen.shards, ...(chosen.prompts ? [chosen.prompts] : [])];
   const missing = await Promise.all(all.map((file) => files.missing(file)));
-  return { variant: name, downloadBytes: missing.reduce((sum, bytes) => sum + bytes, 0), gpuBytes: Number(chosen.gpuBytes) };
+  return { fits: fitting !== undefined, advice: { variant: name, downloadBytes: missing.reduce((sum, bytes) => sum + bytes, 0), gpuBytes: Number(chosen.gpuBytes) } };
 }
 
 /**
@@ -114,9 +118,10 @@ export async function probe(options = {}) {
   const { model, signal, allowSoftwareAdapter = false, cache = 'opfs' } = options;
   signal?.throwIfAborted();
   const [webgpu, storage, blocked, wanted] = await Promise.all([
-    probeGpu(allowSoftwareAdapter), probeStorage(), wasmBlocked(), model && probeModel({ ...options, model }),
+    probeGpu(allowSoftwareAdapter), probeStorage(), wasmBlocked(), model ? probeModel({ ...options, model }) : undefined,
   ]);
   signal?.throwIfAborted();
+  if (webgpu.usable && wanted?.fits === false) Object.assign(webgpu, { usable: false, reason: 'limits' });
   const simd = globalThis.WebAssembly?.validate(VECTOR_MODULE) ?? false;
   const plan = planThreads(options);
   const free = (storage.quotaBytes ?? Infinity) - (storage.usageBytes ?? 0);
@@ -125,11 +130,11 @@ export async function probe(options = {}) {
     ...(!webgpu.usable && plan.oneThread ? [`the CPU computes in one thread: ${ONE_THREAD[plan.oneThread]}`] : []),
     ...(blocked ? [blocked] : simd ? [] : ['this browser has no vector instructions in WebAssembly, which the package needs']),
     ...(cache === 'opfs' && !storage.opfs ? ['no private file system: model files are downloaded each time'] : []),
-    ...(cache === 'opfs' && wanted && wanted.downloadBytes > free ? [`${wanted.downloadBytes} bytes to store, ${free} bytes are free: the rest is downloaded each time`] : []),
+    ...(cache === 'opfs' && wanted && wanted.advice.downloadBytes > free ? [`${wanted.advice.downloadBytes} bytes to store, ${free} bytes are free: the rest is downloaded each time`] : []),
   ];
   return {
     webgpu, storage,
     cpu: { simd, ...plan, crossOriginIsolated: globalThis.crossOriginIsolated ?? false },
-    advice: { backend: webgpu.usable ? 'webgpu' : 'cpu', ...wanted, notes },
+    advice: { backend: webgpu.usable ? 'webgpu' : 'cpu', ...wanted?.advice, notes },
   };
 }

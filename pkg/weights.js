@@ -331,6 +331,11 @@ export class ModelCache {
     }
   }
 
+  /** @param {URL} url */
+  async forget(url) {
+    await (await this.#store)?.remove(await sha256(encode(url.href))).catch(() => {});
+  }
+
   /** Of every session of the origin. */
   async clear() {
     this.#store = this.#open();

@@ -79,6 +79,12 @@ const methods = {
     watchLoss();
     return {};
   },
+  async selfTest(call) {
+    return { value: await opened().selfTest(call) };
+  },
+  async estimate({ signal }, from) {
+    return { value: await opened().estimate(received(from), { signal }) };
+  },
   async readVolume(call, source, options) {
     const read = await opened().readVolume(source, { ...options, ...call });
     lastHandle += 1;

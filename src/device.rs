@@ -96,6 +96,11 @@ impl Device {
         &self.tensors
     }
 
+    /// Whether work on it is queued.
+    pub fn is_gpu(&self) -> bool {
+        self.gpu.is_some()
+    }
+
     /// What was opened.
     pub fn info(&self) -> &DeviceInfo {
         &self.info

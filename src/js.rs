@@ -5,6 +5,7 @@
 use crate::device::Backend;
 use crate::device::Device;
 use crate::error::Error;
+use crate::kernel;
 use crate::rank::Latent;
 use crate::rank::build::Plan;
 use crate::rank::build::Source;
@@ -27,7 +28,6 @@ use crate::session::ImageEncoding;
 use crate::session::Progress;
 use crate::session::Session;
 use crate::session::SessionBuilder;
-use crate::session::unwatched;
 use crate::text::keywords::LABELS;
 use crate::text::labels;
 use crate::text::labels::LabelSet;
@@ -58,11 +58,15 @@ use serde::Serialize;
 use serde_json::json;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
+use wasm_bindgen_futures::JsFuture;
 
 type JsResult<T> = Result<T, JsValue>;
 
 /// Milliseconds of work after which a step lets the event loop run, so that an abort can arrive.
 const YIELD_AFTER_MS: f64 = 8.0;
+
+/// The same within a step, of which a full-size model has hundreds of parts: a browser's timer takes 4 ms.
+const PART_YIELDS_AFTER_MS: f64 = 100.0;
 
 #[wasm_bindgen(start)]
 fn start() {
@@ -258,17 +262,39 @@ extern "C" {
     fn progress(this: &Control, phase: &str, done: u32, total: u32);
     #[wasm_bindgen(method)]
     fn aborted(this: &Control) -> bool;
+    /// A promise where the GPU has enough to do.
+    #[wasm_bindgen(method)]
+    fn wait(this: &Control) -> Option<js_sys::Promise>;
+    /// Floating-point operations for one submission.
+    #[wasm_bindgen(method)]
+    fn limit(this: &Control) -> f64;
 }
 
-/// A `pace` for session calls: reports, lets the event loop run now and then, and stops when asked.
+/// Floating-point operations that this thread has started.
+#[wasm_bindgen]
+pub fn flops() -> f64 {
+    kernel::flops() as f64
+}
+
+/// A `pace` for session calls: reports, waits for the GPU, lets the event loop run now and then, and stops when asked.
 fn pace(control: &Control) -> impl AsyncFnMut(Progress) -> crate::error::Result<()> + '_ {
     let mut last_ms = js_sys::Date::now();
+    let mut last = None;
     async move |progress: Progress| {
-        control.progress(progress.phase.name(), progress.done as u32, progress.total as u32);
-        if js_sys::Date::now() - last_ms > YIELD_AFTER_MS {
+        let after_ms = if last == Some(progress) { PART_YIELDS_AFTER_MS } else { YIELD_AFTER_MS };
+        if last.replace(progress) != Some(progress) {
+            control.progress(progress.phase.name(), progress.done as u32, progress.total as u32);
+        }
+        if let Some(done) = control.wait() {
+            // A queue that fails is found at the read-back.
+            let _ = JsFuture::from(done).await;
+            last_ms = js_sys::Date::now();
+        } else if js_sys::Date::now() - last_ms > after_ms {
             TimeoutFuture::new(0).await;
             last_ms = js_sys::Date::now();
         }
+        // Another session of this thread may have set its own meanwhile.
+        kernel::limit_submissions(control.limit() as u64);
         if control.aborted() { Err(Error::Aborted) } else { Ok(()) }
     }
 }
@@ -321,9 +347,9 @@ impl Volume {
         self.identifiers.iter().map(|identifier| identifier.reveal().to_owned()).collect()
     }
 
-    /// A slice in display order.
-    pub fn slice(&self, plane: &str, index: usize) -> JsResult<JsValue> {
-        let slice = volume::slice(&self.volume, parse_plane(plane)?, index).map_err(thrown)?;
+    /// A slice in display order, or the highest values of a slab around it.
+    pub fn slice(&self, plane: &str, index: usize, slab_mm: f64) -> JsResult<JsValue> {
+        let slice = volume::slab(&self.volume, parse_plane(plane)?, index, slab_mm).map_err(thrown)?;
         Ok(slice_object(&slice))
     }
 
@@ -726,10 +752,10 @@ impl Engine {
     /// Makes the model ready once all files are in and, if asked, the device gives the known answers; a model that was loaded before
     /// is replaced only now.
     #[wasm_bindgen(js_name = finishModel)]
-    pub async fn finish_model(&mut self, self_test: bool) -> JsResult<JsValue> {
+    pub async fn finish_model(&mut self, self_test: bool, control: Control) -> JsResult<JsValue> {
         let builder = self.builder.take().ok_or_else(|| thrown(Error::NoModel))?;
         let session = builder.finish().await.map_err(thrown)?;
-        let tested = if self_test { Some(session.self_test(unwatched).await.map_err(thrown)?) } else { None };
+        let tested = if self_test { Some(session.self_test(pace(&control)).await.map_err(thrown)?) } else { None };
         let (manifest, (name, variant)) = (session.manifest(), session.variant());
         let described = plain(&json!({
             "info": {
@@ -745,6 +771,27 @@ impl Engine {
         Ok(described)
     }
 
+    /// Compares the device with the known answers once more: the distances, `passed` and `cosine`.
+    #[wasm_bindgen(js_name = selfTest)]
+    pub async fn self_test(&self, control: Control) -> JsResult<JsValue> {
+        let test = self.session()?.compare(pace(&control)).await.map_err(thrown)?;
+        let (all, distances) = (json!({ "passed": test.passed(), "cosine": test.cosine() }), json!(test));
+        Ok(js_sys::Object::assign(&plain(&all).into(), &plain(&distances).into()).into())
+    }
+
+    /// How long an encode of a volume would take.
+    #[wasm_bindgen(js_name = estimateFor)]
+    pub async fn estimate_for(&self, volume: &Volume, control: Control) -> JsResult<JsValue> {
+        let found = self.session()?.estimate(Some(&volume.volume), js_sys::Date::now, pace(&control)).await;
+        found.map(|found| plain(&found)).map_err(thrown)
+    }
+
+    /// The same of air.
+    pub async fn estimate(&self, control: Control) -> JsResult<JsValue> {
+        let found = self.session()?.estimate(None, js_sys::Date::now, pace(&control)).await;
+        found.map(|found| plain(&found)).map_err(thrown)
+    }
+
     fn session(&self) -> JsResult<&Session> {
         self.session.as_ref().ok_or_else(|| thrown(Error::NoModel))
     }
@@ -753,11 +800,11 @@ impl Engine {
         Preprocessor::new(&volume.volume, &self.session()?.manifest().preprocess).map_err(thrown)
     }
 
-    /// A slice of what the model sees, in display order.
+    /// The same of what the model sees.
     #[wasm_bindgen(js_name = modelSlice)]
-    pub fn model_slice(&self, volume: &Volume, plane: &str, index: usize) -> JsResult<JsValue> {
+    pub fn model_slice(&self, volume: &Volume, plane: &str, index: usize, slab_mm: f64) -> JsResult<JsValue> {
         let plane = parse_plane(plane)?;
-        let slice = volume::model_slice(&self.preprocessor(volume)?, plane, index).map_err(thrown)?;
+        let slice = volume::model_slab(&self.preprocessor(volume)?, plane, index, slab_mm).map_err(thrown)?;
         Ok(slice_object(&slice))
     }
 

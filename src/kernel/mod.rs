@@ -22,6 +22,8 @@ use std::cell::Cell;
 
 thread_local! {
     static FLOPS: Cell<u64> = const { Cell::new(0) };
+    /// operations that wait to be submitted, and how many may
+    static SUBMISSION: Cell<(u64, u64)> = const { Cell::new((0, u64::MAX)) };
 }
 
 /// Floating-point operations of matrix products and convolutions that this thread has started, a multiplication and an addition
@@ -30,8 +32,29 @@ pub fn flops() -> u64 {
     FLOPS.get()
 }
 
-fn count(flops: usize) {
-    FLOPS.set(FLOPS.get() + flops as u64);
+/// From now on this thread gives its work to a GPU before so many operations wait. One product can have more.
+pub fn limit_submissions(flops: u64) {
+    SUBMISSION.set((SUBMISSION.get().0, flops));
+}
+
+/// The limit, to cut the work into parts by.
+pub fn submission_limit() -> u64 {
+    SUBMISSION.get().1
+}
+
+/// Of work that is about to start on the device.
+fn count(flops: usize, device: &Device) {
+    let flops = flops as u64;
+    let (waiting, most) = SUBMISSION.get();
+    let together = waiting.saturating_add(flops);
+    if together > most && !is_host(device) {
+        // A device that fails here fails the read-back too.
+        let _ = device.flush();
+        SUBMISSION.set((flops, most));
+    } else {
+        SUBMISSION.set((together, most));
+    }
+    FLOPS.set(FLOPS.get() + flops);
 }
 
 /// Matrix product, counted.
@@ -39,10 +62,10 @@ fn count(flops: usize) {
 /// # Shape
 /// - `a`: `[…, m, k]`; `b`: `[…, k, n]`; returns `[…, m, n]`
 pub fn matmul<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
-    let inner = a.dims()[D - 1];
-    let product = a.matmul(b);
-    count(2 * inner * product.dims().iter().product::<usize>());
-    product
+    let (rows, columns) = (a.dims(), b.dims());
+    let products: usize = (0..D - 2).map(|axis| rows[axis].max(columns[axis])).product();
+    count(2 * products * rows[D - 2] * rows[D - 1] * columns[D - 1], &a.device());
+    a.matmul(b)
 }
 
 /// One large matrix product, to compare other work with what the device can do.
@@ -155,7 +178,7 @@ pub fn cosine_attention(
 pub fn depthwise(x: Tensor<5>, weight: &Tensor<5>, bias: &Tensor<1>) -> Tensor<5> {
     let shape @ [_, depth, height, width, channels] = x.dims();
     let device = x.device();
-    count(2 * 27 * shape.iter().product::<usize>());
+    count(2 * 27 * shape.iter().product::<usize>(), &device);
     if is_host(&device) {
         let (weight, bias) = (host::values(weight.clone()), host::values(bias.clone()));
         let out = host::depthwise(&host::values(x), [depth, height, width], &weight, &bias);

@@ -1,8 +1,10 @@
 //! Cosine attention of the image tower (CTCLIP.md 3.4): no mask, not causal, fixed scale 8.
 
+use super::Pause;
 use super::chunks;
 use super::linear::Linear;
 use super::linear::Norm;
+use crate::error::Result;
 use crate::kernel;
 use burn::tensor::Tensor;
 
@@ -35,14 +37,20 @@ impl Attention {
     ///
     /// # Shape
     /// - `x`: `[sequences, tokens, dim]`; `bias`: `[heads, tokens, tokens]`; returns `[sequences, tokens, dim]`
-    pub fn forward(&self, x: Tensor<3>, bias: Option<&Tensor<3>>) -> Tensor<3> {
-        let [sequences, tokens, _] = x.dims();
+    ///
+    /// # Errors
+    /// Those of `pause`.
+    pub async fn forward(&self, x: Tensor<3>, bias: Option<&Tensor<3>>, pause: &mut dyn Pause) -> Result<Tensor<3>> {
+        let [sequences, tokens, dim] = x.dims();
         // Logits and their softmax are the largest tensors: [sequences, heads, tokens, tokens].
         let logits_bytes = 4 * self.heads * tokens * tokens;
-        let parts = chunks(&x.device(), sequences, logits_bytes)
-            .map(|range| self.forward_chunk(x.clone().slice_dim(0, range), bias))
-            .collect();
-        Tensor::cat(parts, 0)
+        let inner = self.to_q.weight.dims()[0];
+        let mut parts = Vec::new();
+        for range in chunks(&x.device(), sequences, logits_bytes, 4 * tokens * inner * (2 * dim + tokens)) {
+            parts.push(self.forward_chunk(x.clone().slice_dim(0, range), bias));
+            pause.here().await?;
+        }
+        Ok(Tensor::cat(parts, 0))
     }
 
     fn forward_chunk(&self, x: Tensor<3>, bias: Option<&Tensor<3>>) -> Tensor<3> {

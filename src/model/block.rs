@@ -1,13 +1,18 @@
 //! One transformer of the image tower: layers of PEG, attention and gated feed-forward, then a norm (CTCLIP.md 3.2, 3.6).
 
+use super::Pause;
 use super::attention::Attention;
 use super::chunks;
 use super::linear::Linear;
 use super::linear::Norm;
 use super::peg::Peg;
 use super::stages::Stages;
+use crate::error::Result;
 use crate::kernel;
 use burn::tensor::Tensor;
+
+/// Rows of a feed-forward part at least: each part unpacks the weights anew.
+const MIN_ROWS: usize = 64;
 
 /// Gated feed-forward layer.
 #[derive(Debug, Clone)]
@@ -22,15 +27,23 @@ pub struct FeedForward {
 
 impl FeedForward {
     /// The branch output, without the residual; the shape `[sequences, tokens, dim]` stays.
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    ///
+    /// # Errors
+    /// Those of `pause`.
+    pub async fn forward(&self, x: Tensor<3>, pause: &mut dyn Pause) -> Result<Tensor<3>> {
         let shape @ [sequences, tokens, dim] = x.dims();
-        let rows = x.reshape([sequences * tokens, dim]);
+        let count = sequences * tokens;
+        let rows = x.reshape([count, dim]);
         let hidden = self.up.weight.dims()[0];
-        let parts = chunks(&rows.device(), sequences * tokens, 4 * hidden).map(|range| {
+        let [groups, bytes, flops] = [count.div_ceil(MIN_ROWS), 4 * hidden * MIN_ROWS, 3 * dim * hidden * MIN_ROWS];
+        let mut parts = Vec::new();
+        for range in chunks(&rows.device(), groups, bytes, flops) {
+            let range = range.start * MIN_ROWS..(range.end * MIN_ROWS).min(count);
             let h = self.up.forward(self.norm.forward(rows.clone().slice_dim(0, range)));
-            self.down.forward(kernel::geglu(h))
-        });
-        Tensor::cat(parts.collect(), 0).reshape(shape)
+            parts.push(self.down.forward(kernel::geglu(h)));
+            pause.here().await?;
+        }
+        Ok(Tensor::cat(parts, 0).reshape(shape))
     }
 }
 
@@ -58,27 +71,31 @@ pub struct Transformer {
 
 impl Transformer {
     /// Layer `l`; the shape `[sequences, tokens, dim]` stays.
-    pub fn layer(
+    ///
+    /// # Errors
+    /// Those of `pause`.
+    pub async fn layer(
         &self,
         l: usize,
         x: Tensor<3>,
         grid: [usize; 3],
         bias: Option<&Tensor<3>>,
         stages: &mut Stages,
-    ) -> Tensor<3> {
+        pause: &mut dyn Pause,
+    ) -> Result<Tensor<3>> {
         let name = self.name;
         let layer = &self.layers[l];
         let branch = layer.peg.forward(x.clone(), grid);
         stages.keep(|| format!("{name}.{l}.peg"), &branch);
         let x = branch + x;
         stages.keep(|| format!("{name}.{l}.x_after_peg"), &x);
-        let branch = layer.attention.forward(x.clone(), bias);
+        let branch = layer.attention.forward(x.clone(), bias, pause).await?;
         stages.keep(|| format!("{name}.{l}.attn"), &branch);
         let x = branch + x;
         stages.keep(|| format!("{name}.{l}.x_after_attn"), &x);
-        let branch = layer.ff.forward(x.clone());
+        let branch = layer.ff.forward(x.clone(), pause).await?;
         stages.keep(|| format!("{name}.{l}.ff"), &branch);
-        branch + x
+        Ok(branch + x)
     }
 
     /// The norm after the last layer.

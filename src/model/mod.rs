@@ -22,8 +22,10 @@ pub use vision::Codes;
 pub use vision::VisionTower;
 pub use vision::patches_of_slab;
 
+use crate::error::Result;
 use crate::kernel;
 use burn::tensor::Device;
+use std::pin::Pin;
 
 /// The sides of the dual encoder that the model folder has.
 #[derive(Debug)]
@@ -49,9 +51,28 @@ const MAX_TENSOR_BYTES: usize = 64 << 20;
 /// The same on the CPU: what the last-level cache may hold, and the allocator keeps instead of asking the system each time.
 const MAX_HOST_TENSOR_BYTES: usize = 16 << 20;
 
-/// Splits `0..total` into ranges whose items of `item_bytes` stay below the largest temporary tensor of the device.
-fn chunks(device: &Device, total: usize, item_bytes: usize) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
-    let limit = if kernel::is_host(device) { MAX_HOST_TENSOR_BYTES } else { MAX_TENSOR_BYTES };
-    let step = (limit / item_bytes.max(1)).max(1);
+/// Where the caller may wait for the device, or stop, between two parts of a layer.
+pub trait Pause {
+    /// Between two parts.
+    ///
+    /// # Errors
+    /// Whatever makes the caller stop.
+    fn here(&mut self) -> Pin<Box<dyn Future<Output = Result<()>> + '_>>;
+}
+
+/// Splits `0..total` into ranges whose items of `item_bytes` stay below the largest temporary tensor of the device, and whose
+/// operations below those of one submission.
+fn chunks(
+    device: &Device,
+    total: usize,
+    item_bytes: usize,
+    item_flops: usize,
+) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
+    let (limit, flops) = if kernel::is_host(device) {
+        (MAX_HOST_TENSOR_BYTES, usize::MAX)
+    } else {
+        (MAX_TENSOR_BYTES, usize::try_from(kernel::submission_limit()).unwrap_or(usize::MAX))
+    };
+    let step = (limit / item_bytes.max(1)).min(flops / item_flops.max(1)).max(1);
     (0..total).step_by(step).map(move |start| start..(start + step).min(total))
 }

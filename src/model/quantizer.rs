@@ -30,7 +30,8 @@ impl Codebook {
     pub fn quantize(&self, tokens: Tensor<2>) -> (Tensor<1, Int>, Tensor<2>) {
         let count = tokens.dims()[0];
         let codes = self.search.dims()[1];
-        let parts = chunks(&tokens.device(), count, 4 * codes).map(|range| {
+        let dim = tokens.dims()[1];
+        let parts = chunks(&tokens.device(), count, 4 * codes, 2 * dim * codes).map(|range| {
             let tokens = l2_normalize(tokens.clone().slice_dim(0, range));
             kernel::argmax(kernel::matmul(tokens, self.search.clone()))
         });

@@ -2,11 +2,13 @@
 //!
 //! The caller drives it step by step, so that it can report progress, stop, and bound how much work is submitted at once.
 
+use super::Pause;
 use super::block::Transformer;
 use super::linear::Linear;
 use super::linear::Norm;
 use super::quantizer::Codebook;
 use super::stages::Stages;
+use crate::error::Result;
 use crate::weights::schema::VisionConfig;
 use burn::tensor::Device;
 use burn::tensor::Int;
@@ -98,7 +100,17 @@ impl VisionTower {
     /// # Shape
     /// - `x`: `[batch · depth, side · side, dim]` before the last spatial layer and
     ///   `[batch · side · side, depth, dim]` after it
-    pub fn step(&self, step: usize, x: Tensor<3>, depth: usize, stages: &mut Stages) -> Tensor<3> {
+    ///
+    /// # Errors
+    /// Those of `pause`.
+    pub async fn step(
+        &self,
+        step: usize,
+        x: Tensor<3>,
+        depth: usize,
+        stages: &mut Stages,
+        pause: &mut dyn Pause,
+    ) -> Result<Tensor<3>> {
         let side = self.config.side();
         let grid = [depth, side, side];
         let spatial = self.spatial.layers.len();
@@ -106,11 +118,11 @@ impl VisionTower {
             if step == 0 {
                 stages.keep(|| "cpb_bias".into(), &self.position_bias);
             }
-            let x = self.spatial.layer(step, x, grid, Some(&self.position_bias), stages);
-            if step + 1 < spatial { x } else { slabs_to_columns(self.spatial.finish(x, stages), depth) }
+            let x = self.spatial.layer(step, x, grid, Some(&self.position_bias), stages, pause).await?;
+            Ok(if step + 1 < spatial { x } else { slabs_to_columns(self.spatial.finish(x, stages), depth) })
         } else {
-            let x = self.temporal.layer(step - spatial, x, grid, None, stages);
-            if step + 1 < self.steps() { x } else { self.temporal.finish(x, stages) }
+            let x = self.temporal.layer(step - spatial, x, grid, None, stages, pause).await?;
+            Ok(if step + 1 < self.steps() { x } else { self.temporal.finish(x, stages) })
         }
     }
 

@@ -2,11 +2,13 @@
 //!
 //! Everything asynchronous is here: opening, and reading back. Touches no file, clock or output.
 
+mod estimate;
 mod explain;
 mod prompts;
 mod self_test;
 mod texts;
 
+pub use estimate::TimeEstimate;
 pub use explain::ExplainOptions;
 pub use explain::Explained;
 pub use explain::SentenceScore;
@@ -20,6 +22,7 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::model::ImageSide;
 use crate::model::Model;
+use crate::model::Pause;
 use crate::model::TextTower;
 use crate::model::load::Loader;
 use crate::model::stages::StageTensor;
@@ -45,6 +48,7 @@ use burn::tensor::TensorData;
 use burn::tensor::Transaction;
 use serde::Serialize;
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::Mutex;
 use texts::TextCache;
 
@@ -90,6 +94,18 @@ pub struct Progress {
 /// A caller that does not care about progress.
 pub async fn unwatched(_: Progress) -> Result<()> {
     Ok(())
+}
+
+/// Between two parts of one step the caller is told of the step again.
+struct Within<'p, P> {
+    pace: &'p mut P,
+    progress: Progress,
+}
+
+impl<P: AsyncFnMut(Progress) -> Result<()>> Pause for Within<'_, P> {
+    fn here(&mut self) -> Pin<Box<dyn Future<Output = Result<()>> + '_>> {
+        Box::pin((self.pace)(self.progress))
+    }
 }
 
 /// What the image tower makes of one volume.
@@ -469,8 +485,9 @@ impl Session {
         let mut x = Tensor::cat(embedded, 0);
         let total = tower.steps() + 1;
         for step in 0..tower.steps() {
-            pace(Progress { phase: Phase::Encode, done: step, total }).await?;
-            x = tower.step(step, x, depth, stages);
+            let progress = Progress { phase: Phase::Encode, done: step, total };
+            pace(progress).await?;
+            x = tower.step(step, x, depth, stages, &mut Within { pace: &mut pace, progress }).await?;
             watch.check()?;
         }
         pace(Progress { phase: Phase::Encode, done: tower.steps(), total }).await?;

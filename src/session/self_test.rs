@@ -6,6 +6,7 @@
 use super::Phase;
 use super::Progress;
 use super::Session;
+use super::Within;
 use super::float_rows;
 use super::int_rows;
 use crate::error::Error;
@@ -60,6 +61,12 @@ pub struct SelfTest {
 }
 
 impl SelfTest {
+    /// The lower cosine of the latents with the known ones: both are of length 1.
+    pub fn cosine(&self) -> f64 {
+        let apart = self.image.unwrap_or(0.0).max(self.text.unwrap_or(0.0));
+        1.0 - apart * apart / 2.0
+    }
+
     /// Whether the device may be trusted.
     pub fn passed(&self) -> bool {
         let agreement = self.codes.map_or(1.0, |[same, all]| same as f64 / all as f64);
@@ -115,24 +122,37 @@ pub async fn known_answers<R: Read + Seek>(
 }
 
 impl Session {
+    /// [`Session::compare`], and stops when the device computes something else.
+    ///
+    /// # Errors
+    /// As [`Session::compare`]; [`Error::SelfTest`].
+    pub async fn self_test(&self, pace: impl AsyncFnMut(Progress) -> Result<()>) -> Result<SelfTest> {
+        let test = self.compare(pace).await?;
+        if test.passed() { Ok(test) } else { Err(Error::SelfTest(format!("{test:?}"))) }
+    }
+
     /// Compares this device with the known answers of the manifest.
     ///
     /// # Errors
-    /// [`Error::SelfTest`] when it computes something else, [`Error::Manifest`] when there are no answers, errors of the device, and
-    /// whatever `pace` returns.
-    pub async fn self_test(&self, pace: impl AsyncFnMut(Progress) -> Result<()>) -> Result<SelfTest> {
+    /// [`Error::Manifest`] when there are no answers, [`Error::BadResult`], errors of the device, and whatever `pace` returns.
+    pub async fn compare(&self, pace: impl AsyncFnMut(Progress) -> Result<()>) -> Result<SelfTest> {
         let known = self.variant.self_test.as_ref();
         let known = known.ok_or_else(|| Error::Manifest("the folder has no known answers: convert again".into()))?;
         let found = self.answers(pace).await?;
         let same = known.codes.iter().zip(&found.codes).filter(|(known, found)| known == found).count();
         let all = known.codes.len().max(found.codes.len());
-        let test = SelfTest {
+        Ok(SelfTest {
             codes: (all > 0).then_some([same, all]),
             tokens: distance(&known.tokens, &found.tokens),
             image: distance(&known.image, &found.image),
             text: distance(&known.text, &found.text),
-        };
-        if test.passed() { Ok(test) } else { Err(Error::SelfTest(format!("{test:?}"))) }
+        })
+    }
+
+    /// Steps of the self-test: layers of both towers, and the codebook.
+    fn test_steps(&self) -> usize {
+        let image = self.model.image.as_ref().map_or(0, |image| image.tower.steps() + 1);
+        image + self.model.text.as_ref().map_or(0, |text| text.depth())
     }
 
     /// What this device makes of the fixed input.
@@ -142,13 +162,16 @@ impl Session {
         if self.model.image.is_some() {
             answers = self.image_answers(&mut pace).await?;
         }
-        if self.model.text.is_some() {
-            pace(Progress { phase: Phase::SelfTest, done: 1, total: 2 }).await?;
+        if let Some(tower) = &self.model.text {
+            let total = self.test_steps();
+            let first = total - tower.depth();
             let vocabulary = self.manifest.text.vocab_size;
             let length = TEXT_TOKENS.min(self.manifest.text.max_position_embeddings);
             let ids: Vec<u32> = (0..length).map(|i| ((i * 97 + 3) % vocabulary) as u32).collect();
             let mut stages = Stages::off();
-            let latents = self.encode_ids(&ids, None, length, &mut stages, async |_| Ok(())).await?;
+            let step =
+                async |at: Progress| pace(Progress { phase: Phase::SelfTest, done: first + at.done, total }).await;
+            let latents = self.encode_ids(&ids, None, length, &mut stages, step).await?;
             answers.text = latents.into_iter().next().map(Latent::into_vec).unwrap_or_default();
         }
         Ok(answers)
@@ -168,9 +191,13 @@ impl Session {
         let slab = |d: usize| (d * voxels..(d + 1) * voxels).map(voxel).collect::<Vec<f32>>();
         let slabs = (0..DEPTH).map(|d| tower.embed_slab(&slab(d), self.device.tensors(), &mut stages)).collect();
         let mut x = Tensor::cat(slabs, 0);
-        for step in 0..tower.steps() {
-            pace(Progress { phase: Phase::SelfTest, done: 0, total: 2 }).await?;
-            x = tower.step(step, x, DEPTH, &mut stages);
+        let total = self.test_steps();
+        for step in 0..=tower.steps() {
+            let progress = Progress { phase: Phase::SelfTest, done: step, total };
+            pace(progress).await?;
+            if step < tower.steps() {
+                x = tower.step(step, x, DEPTH, &mut stages, &mut Within { pace, progress }).await?;
+            }
             watch.check()?;
         }
         let codes = tower.quantize(x, &mut stages);

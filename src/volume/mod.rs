@@ -35,7 +35,7 @@ pub use orientation::Orientation;
 pub use preprocess::{ClipOrder, PreprocessConfig, Preprocessor};
 pub use privacy::{Hint, Identifier, Place, identifiers, identifiers_in_sidecar, text_hints};
 pub use read::{Reader, read, read_pair};
-pub use slice::{Plane, Slice, model_slice, slice};
+pub use slice::{Plane, Slice, model_slab, model_slice, slab, slice};
 pub use write::Image;
 
 use crate::error::Error;

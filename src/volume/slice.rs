@@ -11,6 +11,7 @@ use crate::volume::Volume;
 use crate::volume::grid::CANONICAL_OF_MODEL;
 use serde::Deserialize;
 use serde::Serialize;
+use std::ops::Range;
 
 /// Orientation of a slice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +40,17 @@ impl Plane {
         self != Plane::Axial
     }
 
+    /// The slices of a slab around one of them: those whose centres are at most half of it away.
+    fn within(index: usize, count: usize, slab_mm: f64, spacing_mm: f64) -> Result<Range<usize>> {
+        check_index(index, count)?;
+        if !(slab_mm >= 0.0 && slab_mm.is_finite()) {
+            return Err(Error::InvalidArgument(format!("a slab of 0 mm or more expected, {slab_mm} found")));
+        }
+        // A hair more, so that 3 mm of slices 1.5 mm apart are three.
+        let half = (slab_mm / 2.0 / spacing_mm + 1e-6).min(count as f64) as usize;
+        Ok(index.saturating_sub(half)..(index + half + 1).min(count))
+    }
+
     /// Number of slices, for sizes in canonical order.
     pub fn count(self, dims: [usize; 3]) -> usize {
         dims[self.axes()[2]]
@@ -65,21 +77,31 @@ pub struct Slice {
 /// # Errors
 /// [`Error::InvalidArgument`] when the index is outside.
 pub fn slice(volume: &Volume, plane: Plane, index: usize) -> Result<Slice> {
+    slab(volume, plane, index, 0.0)
+}
+
+/// The highest values along the thickness of a slab around a slice (V-13). 0 mm is the slice alone.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] when the index is outside, or the slab has no thickness.
+pub fn slab(volume: &Volume, plane: Plane, index: usize, slab_mm: f64) -> Result<Slice> {
     let (dims, spacing) = (volume.dims(), volume.spacing_mm());
     let [x, y, z] = plane.axes();
-    check_index(index, dims[z])?;
+    let slab = Plane::within(index, dims[z], slab_mm, spacing[z])?;
     let view = volume.orientation().view(volume.stored_dims());
     let voxels = volume.stored_voxels();
-    let mut hu = vec![0; dims[x] * dims[y]];
-    for (row, line) in hu.chunks_exact_mut(dims[x]).enumerate() {
-        let mut at = [0; 3];
-        at[y] = if plane.rows_are_reversed() { dims[y] - 1 - row } else { row };
-        at[z] = index;
-        let mut offset = view.offset(at);
-        for value in line {
-            *value = voxels[offset];
-            // The step after the last pixel may leave the array: it is never read.
-            offset = offset.wrapping_add_signed(view.steps[x]);
+    let mut hu = vec![i16::MIN; dims[x] * dims[y]];
+    for depth in slab {
+        for (row, line) in hu.chunks_exact_mut(dims[x]).enumerate() {
+            let mut at = [0; 3];
+            at[y] = if plane.rows_are_reversed() { dims[y] - 1 - row } else { row };
+            at[z] = depth;
+            let mut offset = view.offset(at);
+            for value in line {
+                *value = voxels[offset].max(*value);
+                // The step after the last pixel may leave the array: it is never read.
+                offset = offset.wrapping_add_signed(view.steps[x]);
+            }
         }
     }
     let mut centre = dims.map(|n| (n as f64 - 1.0) / 2.0);
@@ -95,27 +117,32 @@ pub fn slice(volume: &Volume, plane: Plane, index: usize) -> Result<Slice> {
 /// # Errors
 /// [`Error::InvalidArgument`] when the index is outside.
 pub fn model_slice(preprocessor: &Preprocessor<'_>, plane: Plane, index: usize) -> Result<Slice> {
+    model_slab(preprocessor, plane, index, 0.0)
+}
+
+/// [`slab`] of the model grid.
+///
+/// # Errors
+/// As [`slab`].
+pub fn model_slab(preprocessor: &Preprocessor<'_>, plane: Plane, index: usize, slab_mm: f64) -> Result<Slice> {
     let (config, map): (&PreprocessConfig, &GridMap) = (preprocessor.config(), preprocessor.map());
     let model_axis = |canonical: usize| (canonical + 1) % 3;
     let [x, y, z] = plane.axes().map(model_axis);
     debug_assert_eq!(plane.axes(), [x, y, z].map(|axis| CANONICAL_OF_MODEL[axis]));
-    check_index(index, config.grid[z])?;
+    let slab = Plane::within(index, config.grid[z], slab_mm, config.spacing_mm[z])?;
     let mut ranges = config.grid.map(|n| 0..n);
-    ranges[z] = index..index + 1;
+    ranges[z] = slab.clone();
     let mut values = Vec::new();
-    preprocessor.region(ranges, &mut values);
+    preprocessor.region(ranges.clone(), &mut values);
     let (width, height) = (config.grid[x], config.grid[y]);
-    // The region is [D, H, W] with one axis of length 1: strides of what is left.
-    let mut strides = [config.grid[1] * config.grid[2], config.grid[2], 1];
-    match z {
-        1 => strides[0] = config.grid[2],
-        2 => strides = [config.grid[1], 1, 1],
-        _ => {}
-    }
+    let strides = [ranges[1].len() * ranges[2].len(), ranges[2].len(), 1];
     let mut hu = Vec::with_capacity(width * height);
     for row in 0..height {
         let row = if plane.rows_are_reversed() { height - 1 - row } else { row };
-        hu.extend((0..width).map(|column| config.hu_of(values[row * strides[y] + column * strides[x]])));
+        let value = |column: usize, depth: usize| values[row * strides[y] + column * strides[x] + depth * strides[z]];
+        hu.extend((0..width).map(|column| {
+            config.hu_of((0..slab.len()).map(|depth| value(column, depth)).fold(f32::NEG_INFINITY, f32::max))
+        }));
     }
     let mut centre = config.grid.map(|n| (n as f64 - 1.0) / 2.0);
     centre[z] = index as f64;

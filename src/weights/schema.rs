@@ -57,6 +57,17 @@ impl VisionConfig {
         self.heads * self.dim_head
     }
 
+    /// Floating-point operations of the matrix products and convolutions of one encode of `depth` slabs (CTCLIP.md 8.2).
+    pub fn flops(&self, depth: usize, dim_latent: usize) -> usize {
+        let (plane, inner) = (self.side() * self.side(), self.inner());
+        let layer = |sequence: usize| {
+            27 * self.dim + 4 * self.dim * inner + 2 * sequence * inner + 3 * self.dim * self.ff_inner()
+        };
+        let layers = self.spatial_depth * layer(plane) + self.temporal_depth * layer(depth);
+        let token = self.patch_len() * self.dim + layers + self.dim * self.codebook_size;
+        2 * plane * (depth * token + self.dim * dim_latent)
+    }
+
     /// Channels of one half of the gated feed-forward layer: `trunc(4 · 2/3 · dim)`.
     pub fn ff_inner(&self) -> usize {
         // The reference computes int(4 * (2 / 3) * dim) in doubles.

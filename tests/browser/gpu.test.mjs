@@ -48,7 +48,8 @@ const tamper = () => {
 /** `worker`: its script, if not in the page's thread. */
 const openSample = async (arg) => {
   const worker = arg?.worker ? () => new Worker(arg.worker, { type: 'module' }) : false;
-  const session = await window.ctmatch.open({ worker, allowSoftwareAdapter: true, model: '/model/manifest.json' });
+  // The budgets are of a fast device, where no submission takes too long.
+  const session = await window.ctmatch.open({ worker, allowSoftwareAdapter: true, model: '/model/manifest.json', maxSubmitMs: Infinity });
   const volume = await session.readVolume(await (await fetch('/sample/chest.nii.gz')).blob());
   const accept = volume.findings.filter(({ action }) => action === 'ask').map(({ code }) => code);
   window.sample = { session, volume, accept };

@@ -11,6 +11,8 @@ use burn::tensor::TensorData;
 use ctmatch::device::Device;
 use ctmatch::kernel;
 use ctmatch::model::stages::Stages;
+use ctmatch::session::Phase;
+use ctmatch::session::Progress;
 use ctmatch::session::unwatched;
 use ctmatch::weights::schema::VisionConfig;
 
@@ -262,6 +264,8 @@ fn an_encode_costs_what_the_formulas_say() {
         let m = session.manifest();
         let expected = shape[0] * image_flops(&m.vision, shape[2] / m.vision.temporal_patch_size, m.dim_latent);
         assert_eq!(kernel::flops() - before, expected as u64, "{}", case.name);
+        let depth = shape[2] / m.vision.temporal_patch_size;
+        assert_eq!(shape[0] * m.vision.flops(depth, m.dim_latent), expected, "{}", case.name);
     }
     // The published model: 789.6 GFLOP, the budget of DESIGN.md 5 being 800.
     let full = VisionConfig {
@@ -277,4 +281,66 @@ fn an_encode_costs_what_the_formulas_say() {
     };
     let gflop = image_flops(&full, 24, 512) as f64 / 1e9;
     assert!((789.0..800.0).contains(&gflop), "{gflop}");
+}
+
+#[test]
+fn small_submissions_and_the_pauses_between_change_no_result() {
+    let case = &CASES[0];
+    let folder = Folder::convert(case.config, case.checkpoint, "f32").unwrap();
+    let session = pollster::block_on(folder.open(&gpu::device())).unwrap();
+    let volume = parse_npy(case.volume);
+    let shape: [usize; 5] = volume.shape.clone().try_into().unwrap();
+    let encode = || {
+        let (mut pauses, mut stages) = (0, Stages::off());
+        let pace = async |_| {
+            pauses += 1;
+            Ok(())
+        };
+        let found = pollster::block_on(session.encode_grids(volume.f32(), shape, &mut stages, pace)).unwrap();
+        (found, pauses)
+    };
+    let (whole, few) = encode();
+    // Attention and feed-forward layers in parts of one sequence and one group of rows.
+    kernel::limit_submissions(1000);
+    let (cut, many) = encode();
+    kernel::limit_submissions(u64::MAX);
+    assert!(few > 8 && many > 2 * few, "{few} {many}");
+    for (whole, cut) in whole.iter().zip(&cut) {
+        assert_eq!(whole.codes, cut.codes);
+        let cosine: f32 = whole.latent.as_slice().iter().zip(cut.latent.as_slice()).map(|(a, b)| a * b).sum();
+        assert!(cosine > 1.0 - 1e-6, "{cosine}");
+    }
+}
+
+#[test]
+fn a_call_stops_between_the_parts_of_a_step() {
+    let case = &CASES[0];
+    let folder = Folder::convert(case.config, case.checkpoint, "f32").unwrap();
+    let session = pollster::block_on(folder.open(&Device::cpu())).unwrap();
+    let volume = parse_npy(case.volume);
+    let shape: [usize; 5] = volume.shape.clone().try_into().unwrap();
+    let mut last = None;
+    // The second time that a step is reported, the call is within it.
+    let pace = async |at: Progress| {
+        if last.replace(at) == Some(at) { Err(ctmatch::Error::Aborted) } else { Ok(()) }
+    };
+    let stopped = pollster::block_on(session.encode_grids(volume.f32(), shape, &mut Stages::off(), pace));
+    assert_eq!(stopped.expect_err("it was to stop").code(), "ABORTED");
+    assert_eq!(last.map(|at| (at.phase, at.done)), Some((Phase::Encode, 0)));
+}
+
+/// With a clock that goes with the work, the work is all that the estimate knows.
+#[test]
+fn an_estimate_reckons_with_the_work() {
+    let case = &CASES[0];
+    let folder = Folder::convert(case.config, case.checkpoint, "f32").unwrap();
+    let clock = || kernel::flops() as f64 / 1e3;
+    for device in devices() {
+        let session = pollster::block_on(folder.open(&device)).unwrap();
+        let found = pollster::block_on(session.estimate(None, clock, unwatched)).unwrap();
+        let m = session.manifest();
+        assert_eq!(found.flops, image_flops(&m.vision, m.token_grid()[0], m.dim_latent) as u64);
+        assert!((found.encode_volume_ms / (found.flops as f64 / 1e3) - 1.0).abs() < 1e-9, "{found:?}");
+        assert!(found.measured_ms > 0.0);
+    }
 }

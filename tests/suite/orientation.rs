@@ -9,8 +9,11 @@ use ctmatch::volume::Plane;
 use ctmatch::volume::PreprocessConfig;
 use ctmatch::volume::Preprocessor;
 use ctmatch::volume::ReadOptions;
+use ctmatch::volume::Slice;
 use ctmatch::volume::Volume;
+use ctmatch::volume::model_slab;
 use ctmatch::volume::read;
+use ctmatch::volume::slab;
 use ctmatch::volume::slice;
 
 /// L, P, S
@@ -201,4 +204,35 @@ fn written_files_are_repeatable_and_bare() {
     let sheared = [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.3, 0.0], [0.0, 0.0, 1.0, 0.0]];
     let file = Image::new(&voxels, [2, 3, 4], sheared).unwrap().to_nii();
     assert_eq!((file[252], file[254]), (0, 1));
+}
+
+#[test]
+fn a_slab_is_the_highest_of_its_slices() {
+    let volume = open("LPS");
+    let config = PreprocessConfig { spacing_mm: [1.5, 0.75, 0.75], grid: [12, 9, 9], ..PreprocessConfig::default() };
+    let maker = Preprocessor::new(&volume, &config).unwrap();
+    let model_axis = |plane| [Plane::Axial, Plane::Coronal, Plane::Sagittal].iter().position(|p| *p == plane).unwrap();
+    for plane in [Plane::Axial, Plane::Coronal, Plane::Sagittal] {
+        let sources: [(f64, usize, &dyn Fn(usize, f64) -> ctmatch::Result<Slice>); 2] = [
+            (SPACING[2 - model_axis(plane)], plane.count(DIMS), &|index, mm| slab(&volume, plane, index, mm)),
+            (config.spacing_mm[model_axis(plane)], config.grid[model_axis(plane)], &|index, mm| {
+                model_slab(&maker, plane, index, mm)
+            }),
+        ];
+        for (spacing, count, cut) in sources {
+            for (mm, half) in [(0.0, 0), (1.99 * spacing, 0), (2.0 * spacing, 1), (4.0 * spacing, 2), (1e6, count)] {
+                for index in 0..count {
+                    let single: Vec<Slice> = (0..count).map(|at| cut(at, 0.0).unwrap()).collect();
+                    let mut expected = single[index].clone();
+                    for other in &single[index.saturating_sub(half)..(index + half + 1).min(count)] {
+                        expected.hu.iter_mut().zip(&other.hu).for_each(|(most, value)| *most = (*most).max(*value));
+                    }
+                    assert_eq!(cut(index, mm).unwrap(), expected, "{plane:?} {index} {mm}");
+                }
+            }
+            for (index, mm) in [(count, 5.0), (0, -1.0), (0, f64::NAN), (0, f64::INFINITY)] {
+                assert_eq!(cut(index, mm).unwrap_err().code(), "INVALID_ARGUMENT", "{index} {mm}");
+            }
+        }
+    }
 }

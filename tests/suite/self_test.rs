@@ -6,6 +6,7 @@ use crate::parity_body::Folder;
 use crate::purpose;
 use ctmatch::Error;
 use ctmatch::device::Device;
+use ctmatch::session::Phase;
 use ctmatch::session::SelfTest;
 use ctmatch::session::SessionBuilder;
 use ctmatch::session::known_answers;
@@ -127,6 +128,26 @@ fn every_tensor_takes_part() {
 
 fn folder_with(other: &Folder) -> Folder {
     Folder { manifest: other.manifest.clone(), files: other.files.clone() }
+}
+
+#[test]
+fn it_tells_every_step_and_stops_at_each() {
+    let folder = folder("q8");
+    let session = block_on(folder.open(&Device::cpu())).unwrap();
+    let mut told: Vec<(usize, usize)> = Vec::new();
+    let found = block_on(session.compare(async |at| {
+        assert_eq!(at.phase, Phase::SelfTest);
+        told.push((at.done, at.total));
+        Ok(())
+    }));
+    assert!(found.unwrap().passed());
+    told.dedup();
+    let total = told[0].1;
+    assert_eq!(told, (0..total).map(|done| (done, total)).collect::<Vec<_>>());
+    for stop in 0..total {
+        let stopped = block_on(session.compare(async |at| if at.done == stop { Err(Error::Aborted) } else { Ok(()) }));
+        assert_eq!(stopped.expect_err("it was to stop").code(), "ABORTED", "{stop}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 // A program against the public declarations: compiled, never run.
 
-import { exportLatents, importLatents, open, probe, CtmatchError, type ImageLatent, type Progress, type ReportSet, type Session, type Store } from 'ctmatch';
+import { exportLatents, importLatents, open, probe, CtmatchError, type ImageLatent, type Progress, type ReportSet, type Session, type Store, type TimeEstimate } from 'ctmatch';
 import { open as openHere, probe as probeHere } from 'ctmatch/core';
 
 const onProgress = (p: Progress): number => ('loadedBytes' in p ? p.loadedBytes : 'done' in p ? p.done / p.total : p.fraction);
@@ -12,7 +12,9 @@ export async function example(file: File, signal: AbortSignal): Promise<string> 
   if (webgpu.reason === 'no-adapter') console.log(advice.notes.join('\n'), needed);
   // @ts-expect-error nothing is compiled for a probe
   await probe({ wasmUrl: '/core.wasm' });
-  await using session: Session = await open({ model, onProgress, signal });
+  await using session: Session = await open({ model, onProgress, signal, selfTest: 'once-per-device', maxSubmitMs: 100 });
+  // @ts-expect-error there are three modes
+  await open({ selfTest: 'sometimes' });
   session.lost.then(({ reason }) => (reason === 'wasm-abort' ? session.close() : session.recover({ onProgress, signal })));
   const volume = await session.readVolume(file, { onProgress, signal });
   const masked: string[] = volume.identifiers.map(({ rule, place, masked: shown }) => `${rule} ${place} ${shown}`);
@@ -25,6 +27,10 @@ export async function example(file: File, signal: AbortSignal): Promise<string> 
   held.close();
   const image = await session.encodeVolume(volume, { accept: ['W_UNITS'], signal });
   const reports = await session.encodeReports(['first report', { id: 'b', text: 'second report' }], { signal });
+  const { encodeVolumeMs, flops }: TimeEstimate = await session.estimate(volume, { signal });
+  const { passed, cosine: agreement, codes } = await session.selfTest({ onProgress, signal });
+  const slab: Int16Array = (await volume.slice('axial', 3, { slabMm: 10 })).hu;
+  console.log(encodeVolumeMs / flops, passed && agreement, codes?.[0], slab.length, image.provenance.selfTest === 'passed-earlier');
   const { min, max } = await volume.modelBox();
   console.log(max[0] - min[0]);
   const kept: readonly Blob[] = [image, reports].map(exportLatents);
