@@ -389,6 +389,7 @@ export const MESSAGES = {
   col_cosine: ['Cosine', '余弦相似度'],
   col_margin: ['Margin', '与下一名之差'],
   col_bar: ['relative', '相对'],
+  col_text: ['Text and actions', '文本与操作'],
   col_share: ['Share within this list ({n})', '列表内占比（{n}）'],
   tie: ['tie', '并列'],
   noise: ['Lead is within model noise.', '领先幅度在模型误差范围内。'],

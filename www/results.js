@@ -88,17 +88,18 @@ let scale = { low: 0, high: 1, last: /** @type {Ranked | undefined} */ (undefine
 function rowOf(row) {
   const { low, high, last, inGroup } = scale;
   const candidate = state.result.rows[row.index];
-  const place = element('td', { className: 'number' }, String(row.rank));
-  if (inGroup.get(row.tieGroup) > 1) place.append(' ', element('span', { className: 'tie' }, text('tie')));
-  return element('tr', { tabIndex: -1, 'data-id': row.id }, place,
-    element('td', {}, element('strong', {}, row.id), ' ', reviewButton(candidate), ' ', button(text('compare'), () => compare(row.index), {
+  const cell = (className, ...children) => element('td', { role: 'cell', className }, ...children);
+  const tie = inGroup.get(row.tieGroup) > 1 ? [' ', element('span', { className: 'tie' }, text('tie'))] : [];
+  return element('tr', { role: 'row', tabIndex: -1, 'data-id': row.id },
+    cell('number', String(row.rank), ...tie),
+    cell('id', element('strong', {}, row.id), ...(candidate.truncated ? [' ', element('span', { className: 'tie' }, text('truncated_short'))] : [])),
+    cell('number cosine', cosineText(row.cosine)),
+    cell('number', row === last ? '' : cosineText(row.marginToNext)),
+    cell('', bar(high > low ? (row.cosine - low) / (high - low) : 1)),
+    cell('number', percent(row.share)),
+    cell('body', element('div', { className: 'excerpt' }, bodyOf(candidate)), reviewButton(candidate), button(text('compare'), () => compare(row.index), {
       'data-compare': row.index, 'aria-pressed': compared.includes(row.index), 'aria-label': text('compare_id', { id: row.id }),
-    }), ...(candidate.truncated ? [' ', element('span', { className: 'tie' }, text('truncated_short'))] : []),
-      element('div', { className: 'excerpt' }, bodyOf(candidate))),
-    element('td', { className: 'number cosine' }, cosineText(row.cosine)),
-    element('td', { className: 'number' }, row === last ? '' : cosineText(row.marginToNext)),
-    element('td', {}, bar(high > low ? (row.cosine - low) / (high - low) : 1)),
-    element('td', { className: 'number' }, percent(row.share)));
+    })));
 }
 
 const list = new Rows({
@@ -128,7 +129,7 @@ on('result', () => {
   $('result-filter').parentElement.hidden = state.result.rows.length < 10;
   const { ranking, timingsMs } = state.result;
   $('result-head').replaceChildren(...headings([['col_rank', 'number'], ['col_report', ''], ['col_cosine', 'number'], ['col_margin', 'number'],
-    ['col_bar', ''], ['col_share', 'number', { n: ranking.rows.length }]]));
+    ['col_bar', ''], ['col_share', 'number', { n: ranking.rows.length }], ['col_text', 'unseen']]));
   renderRows();
 
   const lines = [];

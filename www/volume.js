@@ -146,7 +146,7 @@ on('volume', () => {
   const { scaling, orientation, sidecar } = entry?.reading ?? {};
   const made = [
     ...(typeof scaling === 'object' ? [text('corrected_scaling', { ...scaling })] : []),
-    ...(sidecar ? [text('corrected_spacing', { mm: [...sidecar.xySpacing, sidecar.zSpacing].join(' × ') })] : []),
+    ...(sidecar ? [text('corrected_spacing', { mm: [sidecar.xySpacing[0], sidecar.xySpacing.at(-1), sidecar.zSpacing].join(' × ') })] : []),
     ...(orientation ? [text(orientation === 'assume-lps' ? 'assume_lps' : 'other_form')] : []),
   ];
   $('corrected').hidden = made.length === 0;

@@ -268,7 +268,7 @@ test('lists by keyboard: next, open, reviewed, filter', { timeout: SLOW_MS }, as
   await page.waitForSelector('#reports li');
   await ready(page);
   const focused = () => page.evaluate(() => document.activeElement.dataset.id);
-  await page.focus('#reports');
+  await page.focus('#report-list');
   for (const [key, id] of [['j', 'A'], ['j', 'B'], ['ArrowDown', 'C'], ['k', 'B']]) {
     await page.keyboard.press(key);
     assert.equal(await focused(), id);

@@ -487,7 +487,7 @@ test('a spacing that the header lacks or has otherwise, from the metadata table;
   assert.equal(await page.locator('#strip dd').last().textContent(), range, 'the values are those of the header');
   assert.equal(await page.locator('[data-accept="W_SPACING"]').count(), 1, 'asked about');
   assert.equal(await page.locator('[data-accept="W_HU_RAW"]').count(), 1, 'as is the other scaling');
-  assert.equal(await page.textContent('#corrected-text'), `${MESSAGES.corrected[0]} ${text('corrected_spacing', { mm: '1.5 × 9.5' })}`);
+  assert.equal(await page.textContent('#corrected-text'), `${MESSAGES.corrected[0]} ${text('corrected_spacing', { mm: '1.5 × 1.5 × 9.5' })}`);
   await page.click('#uncorrect');
   await page.waitForFunction(() => /× 19 mm/.test(document.querySelector('#strip').textContent));
   await idle(page);
