@@ -3,6 +3,7 @@
 //
 //   node hosting/site.mjs OUT
 
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { cp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
@@ -29,6 +30,16 @@ export const HEADERS = parseHeaders(readFileSync(join(www, '_headers'), 'utf8'))
 /** What a `<meta>` can say of the policy: browsers ignore the other directives there, with an error on the console. */
 export const metaPolicy = (policy = HEADERS['Content-Security-Policy']) => policy.split('; ').filter((rule) => !/^(frame-ancestors|sandbox|report-)/.test(rule)).join('; ');
 
+/** What the repository holds, as git names it; a file that was changed since has no name. `unknown` without git. */
+function commit() {
+  const git = (...args) => execFileSync('git', ['-C', repository, ...args], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
+  try {
+    return git('rev-parse', 'HEAD') + (git('status', '--porcelain') ? '-changed' : '');
+  } catch {
+    return 'unknown';
+  }
+}
+
 /** @param {string} folder @returns {Promise<string[]>} */
 async function files(folder) {
   const found = await readdir(folder, { recursive: true, withFileTypes: true });
@@ -51,12 +62,13 @@ export async function buildSite(out, change) {
   const paths = (await files(out)).filter((path) => !['sw.js', '_headers'].includes(path));
   const hashes = async () => Object.fromEntries(await Promise.all(paths.map(async (path) => [path, digest('sha256', 'hex', await readFile(join(out, path)))])));
   const worker = await readFile(join(out, 'sw.js'), 'utf8');
-  const version = digest('sha256', 'hex', JSON.stringify([await hashes(), worker, HEADERS])).slice(0, 16);
+  const madeFrom = commit();
+  const version = digest('sha256', 'hex', JSON.stringify([await hashes(), worker, HEADERS, madeFrom])).slice(0, 16);
 
   for (const path of paths.filter((name) => name.endsWith('.html'))) {
     const pinned = [];
     const html = (await readFile(join(out, path), 'utf8'))
-      .replace('<meta charset="utf-8">', `$&\n  <meta http-equiv="Content-Security-Policy" content="${metaPolicy()}">\n  <meta name="release" content="${version}">`)
+      .replace('<meta charset="utf-8">', `$&\n  <meta http-equiv="Content-Security-Policy" content="${metaPolicy()}">\n  <meta name="release" content="${version}">\n  <meta name="commit" content="${madeFrom}">`)
       .replace(/ (?:src|href)="\.\/([\w-]+\.(?:js|css))"/g, (attribute, name) => {
         pinned.push(name);
         return `${attribute} integrity="sha384-${digest('sha384', 'base64', readFileSync(join(out, name)))}"`;

@@ -35,7 +35,8 @@ export { CtmatchError };
  * @typedef {{ vector: Float32Array<ArrayBuffer>, codes: Uint16Array<ArrayBuffer>, classLogits?: Float32Array,
  *   timingsMs: Record<string, number> }} RawImage
  * @typedef {{ vectors: Float32Array, rows: Omit<ReportSet['rows'][number], 'id'>[], encoded: number }} RawTexts
- * @typedef {{ rows: (Omit<import('./index.js').Ranked, 'id'> & { tied: boolean })[], tieTolerance: number }} RawRanking
+ * @typedef {{ rows: (Omit<import('./index.js').Ranked, 'id'> & { tied: boolean })[], tieTolerance: number,
+ *   background?: import('./index.js').Background | null }} RawRanking
  * @typedef {{ values: Float32Array<ArrayBuffer>, plane: Float32Array<ArrayBuffer>,
  *   summary: Omit<import('./index.js').HeatMap, 'values' | 'plane' | 'asked' | 'provenance'> }} RawMap
  */
@@ -231,7 +232,7 @@ class Volume extends AsVolume {
   constructor(raw, reading, host) {
     /** @type {VolumeFacts} */
     const info = raw.info();
-    super(info);
+    super({ ...info, headerScaling: info.headerScaling ?? undefined });
     this.#raw = raw;
     this.#host = host;
     this.reading = { ...reading, identifiers: ruleCounts(info.identifiers) };
@@ -1068,10 +1069,10 @@ class Session {
     return this.#queued(async () => {
       const engine = this.#engineFor(image, reports);
       /** @type {RawRanking} */
-      const { rows, tieTolerance } = engine.rank(image.vector, reports.vectors, topK);
+      const { rows, tieTolerance, background } = engine.rank(image.vector, reports.vectors, reports.view, topK);
       return {
         rows: rows.map(({ tied: _, ...row }) => ({ ...row, id: reports.rows[row.index].id })),
-        tieTolerance, provenance: image.provenance,
+        tieTolerance, ...(background && { background }), provenance: image.provenance,
       };
     }, signal);
   }

@@ -152,6 +152,10 @@ export interface ReadOptions extends CallOptions {
   orientation?: 'auto' | 'other-form' | 'assume-lps';
   /** slope and intercept are applied to the values as read: { slope: 1, intercept: -1024 } answers W_HU_OFFSET */
   scaling?: 'auto' | 'already-hu' | { slope: number; intercept: number };
+  /**
+   * A row of CT-RATE's metadata. Its spacing takes the place of one that the header lacks or that differs (W_SPACING asks then). Its slope
+   * and intercept are never applied beside the header's: W_HU_RAW asks where they differ, unless `scaling` says what the values are.
+   */
   sidecar?: { rescaleSlope: number; rescaleIntercept: number; xySpacing: readonly number[]; zSpacing: number };
   referenceExact?: boolean;
 }
@@ -181,6 +185,8 @@ export interface Volume {
   /** voxels along the patient's left, posterior and superior direction */
   readonly dims: Triple;
   readonly spacingMm: Triple; readonly orientation: string; readonly datatype: string;
+  /** slope and intercept that the header asks for; absent when it asks for none */
+  readonly headerScaling?: readonly [number, number];
   /** false when left and right cannot be verified: a viewer must not show letters unasked */
   readonly orientationKnown: boolean;
   readonly findings: readonly Finding[];
@@ -258,8 +264,21 @@ export declare function importLatents(file: Blob): Promise<ImageLatent | ReportS
 export interface Ranked {
   index: number; id: string; cosine: number; rank: number; tieGroup: number; marginToNext: number; share: number;
 }
+/** How the best cosine of a list stands beside those of volumes with the reports of other patients. */
+export interface Background {
+  /** share of the pairs that the best cosine exceeds, 0 to 1 */
+  readonly shareBelow: number;
+  /** the same for the best of as many unrelated reports, in half of all lists (independent draws) */
+  readonly shareBelowByChance: number;
+  readonly pairs: number; readonly volumes: number; readonly reports: number;
+  readonly view: ReportView;
+  /** what the volumes and reports are, in English */
+  readonly source: string;
+}
 export interface Ranking {
   readonly rows: readonly Ranked[]; readonly tieTolerance: number; readonly provenance: Provenance;
+  /** absent when the model folder has no such numbers, or has them of another view of the reports: `ctmatch background` writes them */
+  readonly background?: Background;
 }
 /** A latent's name, and the hash of what it is of. */
 export interface StoreEntry { id: string; sha256: string }

@@ -41,6 +41,7 @@ use crate::volume::OrientationMode;
 use crate::volume::Plane;
 use crate::volume::Preprocessor;
 use crate::volume::ReadOptions;
+use crate::volume::ScalingSource;
 use crate::volume::Sidecar;
 use crate::volume::clean;
 use crate::volume::privacy;
@@ -227,10 +228,11 @@ fn parse_reading(options: JsValue) -> JsResult<Reading> {
         Some(JsScaling::Explicit { slope, intercept }) => Some([slope, intercept]),
         _ => None,
     };
-    // Values that the user declares to be HU, or scales by hand, are not asked about because of a table.
-    let sidecar = if (already_hu || explicit.is_some()) && !js.reference_exact { None } else { sidecar };
+    // Values that the user declares to be HU, or scales by hand, are not asked about because of a table; its spacing holds.
+    let given = (already_hu || explicit.is_some()) && !js.reference_exact;
+    let scaling = if given { ScalingSource::Given } else { ScalingSource::Header };
     let named_gz = js.file_name.as_ref().map(|name| name.to_ascii_lowercase().ends_with(".gz"));
-    let options = ReadOptions { frame: js.frame, orientation, sidecar, named_gz, ..ReadOptions::default() };
+    let options = ReadOptions { frame: js.frame, orientation, scaling, sidecar, named_gz, ..ReadOptions::default() };
     Ok(Reading { options, scaling: explicit, file_name: js.file_name })
 }
 
@@ -331,7 +333,7 @@ impl Volume {
         plain(&json!({
             "dims": v.dims(), "spacingMm": v.spacing_mm(), "orientation": v.orientation().code(),
             "orientationKnown": v.orientation_known(), "datatype": v.source().datatype, "findings": findings,
-            "huRange": [low, high], "voxelBytes": 2 * voxels.len(), "identifiers": self.identifiers,
+            "headerScaling": v.source().header_scaling, "huRange": [low, high], "voxelBytes": 2 * voxels.len(), "identifiers": self.identifiers,
         }))
     }
 
@@ -889,8 +891,8 @@ impl Engine {
         ]))
     }
 
-    /// Orders texts, given as rows of one array, by their similarity with an image.
-    pub fn rank(&self, image: Vec<f32>, texts: Vec<f32>, top_k: Option<usize>) -> JsResult<JsValue> {
+    /// Orders texts, given as rows of one array and encoded in `view`, by their similarity with an image.
+    pub fn rank(&self, image: Vec<f32>, texts: Vec<f32>, view: &str, top_k: Option<usize>) -> JsResult<JsValue> {
         let session = self.session()?;
         let length = session.manifest().dim_latent;
         if image.len() != length || !texts.len().is_multiple_of(length) {
@@ -898,8 +900,10 @@ impl Engine {
         }
         let image = Latent::new(image).map_err(thrown)?;
         let texts: Result<Vec<_>, _> = texts.chunks_exact(length).map(|row| Latent::new(row.to_vec())).collect();
-        let ranking = session.rank(&image, &texts.map_err(thrown)?, top_k).map_err(thrown)?;
-        Ok(plain(&ranking))
+        let texts = texts.map_err(thrown)?;
+        let ranking = session.rank(&image, &texts, top_k).map_err(thrown)?;
+        let best = ranking.rows.first().and_then(|row| session.standing(view, row.cosine, texts.len()));
+        Ok(plain(&json!({ "rows": ranking.rows, "tieTolerance": ranking.tie_tolerance, "background": best })))
     }
 
     /// Scores an image by the zero-shot labels and by yes/no questions; `prompts` is a list of `{ present, absent }`.

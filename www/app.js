@@ -53,7 +53,7 @@ export const doubtAbout = (model) => ['untrained', 'synthetic'].find((doubt) => 
 
 // ---- who is told
 
-/** @typedef {'controls' | 'volume' | 'candidates' | 'result' | 'entries' | 'model' | 'compared'} Topic */
+/** @typedef {'controls' | 'volume' | 'candidates' | 'result' | 'entries' | 'model' | 'compared' | 'keys'} Topic */
 
 /** @type {Map<Topic, Set<() => void>>} */
 const renders = new Map();
@@ -101,7 +101,7 @@ function renderStatus() {
 /** What a person can do about an error, by code. @type {Record<string, string[]>} */
 const CURES = {
   NO_WEBGPU: ['use_cpu'], SOFTWARE_ADAPTER: ['use_software', 'use_cpu'], LIMITS: ['use_cpu'], GPU_OOM: ['use_cpu'],
-  SELF_TEST_FAILED: ['use_cpu'], E_XFORM: ['assume_lps'], DEVICE_LOST: ['restore'], WASM_ABORT: ['reopen'], WORKER_BLOCKED: ['reopen'],
+  SELF_TEST_FAILED: ['use_cpu'], E_XFORM: ['assume_lps'], E_SPACING: ['load_sidecar'], DEVICE_LOST: ['restore'], WASM_ABORT: ['reopen'], WORKER_BLOCKED: ['reopen'],
   CLOSED: ['reopen'],
 };
 /** @type {Record<string, () => void>} */

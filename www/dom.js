@@ -48,7 +48,7 @@ export function download(blob, name) {
 }
 
 /** Column headings: message key and class. @param {readonly [key: string, className: string, params?: object][]} columns */
-export const headings = (columns) => columns.map(([key, className, params]) => element('th', { scope: 'col', className }, text(key, params)));
+export const headings = (columns) => columns.map(([key, className, params]) => element('th', { scope: 'col', role: 'columnheader', className }, text(key, params)));
 
 /** A bar of `share`, 0 to 1, beside a number that says the same. @param {number} share */
 export function bar(share) {

@@ -5,7 +5,7 @@ import { explanationOf } from './evidence.js';
 import { $, bar, download, element, headings } from './dom.js';
 import { MESSAGES, currentLanguage, findingText, languageTag, number, text } from './i18n.js';
 import { bodyOf } from './reports.js';
-import { cosineText, percent } from './results.js';
+import { contextText, cosineText, percent } from './results.js';
 import { viewer } from './volume.js';
 import { zeroShotOf } from './zeroshot.js';
 
@@ -15,8 +15,11 @@ import { zeroShotOf } from './zeroshot.js';
 export const permutation = (orientation) => ['LR', 'PA', 'SI'].map(([along, back]) =>
   (orientation.includes(along) ? orientation.indexOf(along) + 1 : -(orientation.indexOf(back) + 1)));
 
+const built = (name) => document.querySelector(`meta[name="${name}"]`)?.getAttribute('content');
 /** The release of a built site: the start of the SHA-256 over its files. */
-const BUILD = document.querySelector('meta[name="release"]')?.getAttribute('content');
+const BUILD = built('release');
+/** What the site was built from. */
+const COMMIT = built('commit') ?? 'unknown';
 
 /** The notice as one paragraph. @param {string | undefined} license @param {'en' | 'zh'} [language] */
 export function noticeText(license, language) {
@@ -38,6 +41,8 @@ export function record({ ranking, volume, set, info, accepted, timingsMs, image,
   const explanation = explanationOf(image);
   const license = info.model?.license;
   const doubt = doubtAbout(info.model);
+  const { background } = ranking;
+  const scl = volume.headerScaling ?? null;
   /** @type {any} */
   const { reading } = p.preprocess;
   return {
@@ -45,7 +50,7 @@ export function record({ ranking, volume, set, info, accepted, timingsMs, image,
     ...($('export-time').checked ? { created_utc: createdUtc } : {}),
     notice: { en: noticeText(license, 'en'), zh: noticeText(license, 'zh') },
     ...(doubt ? { warning: { en: MESSAGES[doubt][0], zh: MESSAGES[doubt][1] } } : {}),
-    app: { version: p.package, ...(BUILD ? { build_sha256_start: BUILD } : {}) },
+    app: { version: p.package, commit: COMMIT, ...(BUILD ? { build_sha256_start: BUILD } : {}) },
     model: {
       id: p.model, revision: p.revision, weights_sha256: p.weightsSha256, variant: p.variant,
       tokenizer_sha256: p.tokenizerSha256, embedding_space: p.embeddingSpace, licence: license, untrained: info.model?.untrained ?? false,
@@ -53,7 +58,7 @@ export function record({ ranking, volume, set, info, accepted, timingsMs, image,
     },
     input: {
       voxel_sha256: p.voxelSha256, dims: volume.dims, spacing_mm: volume.spacingMm, orientation_in: volume.orientation, permutation: permutation(volume.orientation),
-      orientation_known: volume.orientationKnown, datatype: volume.datatype,
+      orientation_known: volume.orientationKnown, datatype: volume.datatype, scl: scl && { slope: scl[0], inter: scl[1] },
       hu_override: reading?.scaling ?? null, possible_identifiers: reading?.identifiers ?? {},
       findings: volume.findings.map(({ code }) => ({ code, accepted: accepted.includes(code) })),
     },
@@ -61,12 +66,16 @@ export function record({ ranking, volume, set, info, accepted, timingsMs, image,
     runtime: {
       backend: p.backend, threads: p.threads, adapter_info: p.adapter, limits: device.limits, shader_f16: device.features.f16, software: info.software ?? false,
       browser: navigator.userAgent, os: /** @type {any} */ (navigator).userAgentData?.platform ?? navigator.platform,
-      timings_ms: timingsMs, degraded: p.degraded, self_check: { name: 'known answers', pass: p.selfTest === 'passed', ...info.selfTest },
+      timings_ms: timingsMs, degraded: p.degraded, self_check: { name: 'known answers', pass: p.selfTest !== 'skipped', ...info.selfTest },
     },
     // Questions are a person's words: they stay on the page.
     ...(zeroShot ? { prompts: zeroShot.prompts, zero_shot: zeroShot.rows.map(({ finding, logit, score }) => ({ finding, logit, score })) } : {}),
     ...(explanation ? { explanation } : {}),
     tie_tolerance: ranking.tieTolerance,
+    background: background ? {
+      share_below: background.shareBelow, share_below_by_chance: background.shareBelowByChance, pairs: background.pairs, volumes: background.volumes,
+      reports: background.reports, view: background.view, source: background.source,
+    } : null,
     candidates: ranking.rows.map((row) => ({
       id: row.id, text_sha256: set.rows[row.index].textSha256, n_tokens: set.rows[row.index].tokens,
       truncated: set.rows[row.index].truncated, cosine: row.cosine, rank: row.rank, tie_group: row.tieGroup, margin: row.marginToNext, share: row.share,
@@ -187,7 +196,7 @@ export function html(run) {
       element('td', { className: 'number' }, cosineText(row.cosine)),
       element('td', { className: 'number' }, i + 1 < ranking.rows.length ? cosineText(row.marginToNext) : ''),
       element('td', {}, bar(high > low ? (row.cosine - low) / (high - low) : 1)), element('td', { className: 'number' }, percent(row.share)))))),
-    element('p', {}, text('no_background')),
+    element('p', {}, contextText(ranking)),
     ...(zeroShot ? [element('h2', {}, text('zero_shot')), element('p', {}, text('zero_shot_note')),
       element('table', {}, ...zeroShot.rows.map(({ finding, score }) => element('tr', {}, element('th', { scope: 'row' }, findingText(finding)), element('td', { className: 'number' }, percent(score)))))] : []),
     element('details', {}, element('summary', {}, text('record')), element('pre', {}, JSON.stringify(saved, null, 2))),

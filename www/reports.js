@@ -3,14 +3,13 @@
 import { changed, freshSession, on, onClear, run, state } from './app.js';
 import { MAX_CANDIDATES, MAX_TOKENS, candidates, mostlyCjk } from './candidates.js';
 import { chooseColumns } from './columns.js';
-import { $, Pages, button, element } from './dom.js';
-import { ruleText, text } from './i18n.js';
+import { $, button, element } from './dom.js';
+import { number, ruleText, text } from './i18n.js';
 import { isKeptFile, loadKept } from './kept.js';
-import { walkable } from './rows.js';
+import { Rows, walkable } from './rows.js';
 
 /** @typedef {import('./candidates.js').Candidate} Candidate */
 
-const ROWS_OF_A_PAGE = 50;
 const FORMATS = ['json', 'jsonl', 'csv', 'tsv', 'txt'];
 
 // ---- adding
@@ -106,7 +105,7 @@ function itemOf(row) {
     button('×', () => {
       candidates.remove(row.id);
       listChanged();
-      $('reports').focus();
+      $('report-list').focus();
     }, { 'aria-label': text('remove', { id: row.id }) })));
   if (row.tokens !== undefined) {
     item.append(element('div', { className: 'meta quiet' }, text('tokens', { n: row.tokens }),
@@ -116,12 +115,19 @@ function itemOf(row) {
   return item;
 }
 
-const pages = new Pages($('report-pages'), ROWS_OF_A_PAGE, renderList);
+const list = new Rows({
+  scroller: $('report-list'), body: $('reports'), runway: $('reports'), make: itemOf,
+  counted: (item, place, count) => {
+    item.setAttribute('aria-posinset', String(place + 1));
+    item.setAttribute('aria-setsize', String(count));
+  },
+});
 
 function renderList() {
   const wanted = $('report-filter').value.trim().toLowerCase();
   const rows = wanted ? candidates.rows.filter((row) => row.id.toLowerCase().includes(wanted) || row.text.toLowerCase().includes(wanted)) : candidates.rows;
-  $('reports').replaceChildren(...pages.of(rows).map(itemOf));
+  $('report-shown').textContent = rows.length < candidates.rows.length ? text('rows_shown', { n: number(rows.length), total: number(candidates.rows.length) }) : '';
+  list.show(rows);
 }
 
 on('candidates', () => {
@@ -186,8 +192,8 @@ onClear(() => {
 
 $('edit-cancel').addEventListener('click', () => $('edit').close());
 $('columns-cancel').addEventListener('click', () => $('columns').close());
-walkable($('reports'), {
-  rows: '#reports > li', filter: $('report-filter'), open: (row) => /** @type {HTMLElement | null} */ (row.querySelector('[data-edit]'))?.click(),
+walkable($('report-list'), {
+  rows: list, filter: $('report-filter'), open: (row) => /** @type {HTMLElement | null} */ (row.querySelector('[data-edit]'))?.click(),
   review: (row) => reviewById(row.dataset.id ?? ''),
 });
 $('report-view').addEventListener('change', () => {
@@ -197,7 +203,7 @@ $('report-view').addEventListener('change', () => {
   listChanged();
 });
 $('report-filter').addEventListener('input', () => {
-  pages.first();
+  list.first();
   renderList();
 });
 $('choose-reports').addEventListener('click', () => $('reports-file').click());

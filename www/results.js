@@ -3,18 +3,26 @@
 import { changed, cures, encodedVolume, missingVolume, on, onClear, purpose, run, state } from './app.js';
 import { candidates } from './candidates.js';
 import { differences } from './differences.js';
-import { $, Pages, bar, button, element, headings } from './dom.js';
+import { $, bar, button, element, headings } from './dom.js';
 import { encodeCandidates } from './encode.js';
 import { number, text } from './i18n.js';
 import { bodyOf, reviewButton, reviewById } from './reports.js';
-import { walkable } from './rows.js';
+import { Rows, walkable } from './rows.js';
 
 /** @typedef {import('../pkg/index.js').Ranked} Ranked */
 
-const ROWS_OF_A_PAGE = 50;
-
 export const cosineText = (value) => number(value, { minimumFractionDigits: 3, maximumFractionDigits: 3 });
 export const percent = (value) => number(value, { style: 'percent', minimumFractionDigits: 1, maximumFractionDigits: 1 });
+
+// Never up to what was not reached: 99.96 % is not 100 %.
+const above = (share) => percent(Math.floor(1000 * share) / 1000);
+
+/** How the best of a list stands beside unrelated reports (VIEWER_AND_RANKING_UI.md R-11). @param {import('../pkg/index.js').Ranking} ranking */
+export function contextText({ background, rows }) {
+  if (!background) return text('no_background');
+  const { shareBelow, shareBelowByChance, pairs, source } = background;
+  return text('background', { share: above(shareBelow), pairs: number(pairs), source, n: number(rows.length), chance: above(shareBelowByChance) });
+}
 
 /** The two that are compared, by index of the candidate. @type {number[]} */
 let compared = [];
@@ -54,8 +62,6 @@ on('controls', () => {
 
 // ---- table
 
-const pages = new Pages($('result-pages'), ROWS_OF_A_PAGE, renderRows);
-
 /** The rows with the words that are asked for. */
 function filtered() {
   const { ranking, rows } = state.result;
@@ -75,27 +81,43 @@ function compare(index) {
   changed('compared');
 }
 
+/** What the rows need to know of the whole list. */
+let scale = { low: 0, high: 1, last: /** @type {Ranked | undefined} */ (undefined), inGroup: new Map() };
+
+/** @param {Ranked} row */
+function rowOf(row) {
+  const { low, high, last, inGroup } = scale;
+  const candidate = state.result.rows[row.index];
+  const cell = (className, ...children) => element('td', { role: 'cell', className }, ...children);
+  const tie = inGroup.get(row.tieGroup) > 1 ? [' ', element('span', { className: 'tie' }, text('tie'))] : [];
+  return element('tr', { role: 'row', tabIndex: -1, 'data-id': row.id },
+    cell('number', String(row.rank), ...tie),
+    cell('id', element('strong', {}, row.id), ...(candidate.truncated ? [' ', element('span', { className: 'tie' }, text('truncated_short'))] : [])),
+    cell('number cosine', cosineText(row.cosine)),
+    cell('number', row === last ? '' : cosineText(row.marginToNext)),
+    cell('', bar(high > low ? (row.cosine - low) / (high - low) : 1)),
+    cell('number', percent(row.share)),
+    cell('body', element('div', { className: 'excerpt' }, bodyOf(candidate)), reviewButton(candidate), button(text('compare'), () => compare(row.index), {
+      'data-compare': row.index, 'aria-pressed': compared.includes(row.index), 'aria-label': text('compare_id', { id: row.id }),
+    })));
+}
+
+const list = new Rows({
+  scroller: $('result-table'), body: $('result-rows'), runway: $('result-run'), make: rowOf,
+  // The heading is the first row.
+  counted: (row, place) => row.setAttribute('aria-rowindex', String(place + 2)),
+});
+
 function renderRows() {
-  const { ranking, rows } = state.result;
-  const cosines = ranking.rows.map((row) => row.cosine);
-  const [low, high] = [cosines.at(-1), cosines[0]];
-  const inGroup = new Map();
-  for (const { tieGroup } of ranking.rows) inGroup.set(tieGroup, (inGroup.get(tieGroup) ?? 0) + 1);
-  const last = ranking.rows.at(-1);
-  $('result-rows').replaceChildren(...pages.of(filtered()).map((row) => {
-    const place = element('td', { className: 'number' }, String(row.rank));
-    if (inGroup.get(row.tieGroup) > 1) place.append(' ', element('span', { className: 'tie' }, text('tie')));
-    const { truncated } = rows[row.index];
-    return element('tr', { tabIndex: -1, 'data-id': row.id }, place,
-      element('td', {}, element('strong', {}, row.id), ' ', reviewButton(rows[row.index]), ' ', button(text('compare'), () => compare(row.index), {
-        'data-compare': row.index, 'aria-pressed': compared.includes(row.index), 'aria-label': text('compare_id', { id: row.id }),
-      }), ...(truncated ? [' ', element('span', { className: 'tie' }, text('truncated_short'))] : []),
-        element('div', { className: 'excerpt' }, bodyOf(rows[row.index]))),
-      element('td', { className: 'number cosine' }, cosineText(row.cosine)),
-      element('td', { className: 'number' }, row === last ? '' : cosineText(row.marginToNext)),
-      element('td', {}, bar(high > low ? (row.cosine - low) / (high - low) : 1)),
-      element('td', { className: 'number' }, percent(row.share)));
-  }));
+  const all = state.result.ranking.rows;
+  scale = { low: all.at(-1).cosine, high: all[0].cosine, last: all.at(-1), inGroup: new Map() };
+  for (const { tieGroup } of all) scale.inGroup.set(tieGroup, (scale.inGroup.get(tieGroup) ?? 0) + 1);
+  const rows = filtered();
+  $('result-grid').setAttribute('aria-rowcount', String(rows.length + 1));
+  $('result-shown').textContent = rows.length < all.length ? text('rows_shown', { n: number(rows.length), total: number(all.length) }) : '';
+  list.show(rows);
+  // The headings stay in sight: a row that gets the focus is not under them.
+  $('result-table').style.scrollPaddingTop = `${$('result-head').offsetHeight}px`;
 }
 
 on('result', () => {
@@ -107,12 +129,12 @@ on('result', () => {
   $('result-filter').parentElement.hidden = state.result.rows.length < 10;
   const { ranking, timingsMs } = state.result;
   $('result-head').replaceChildren(...headings([['col_rank', 'number'], ['col_report', ''], ['col_cosine', 'number'], ['col_margin', 'number'],
-    ['col_bar', ''], ['col_share', 'number', { n: ranking.rows.length }]]));
+    ['col_bar', ''], ['col_share', 'number', { n: ranking.rows.length }], ['col_text', 'unseen']]));
   renderRows();
 
   const lines = [];
   if (ranking.rows.length > 1 && ranking.rows[0].marginToNext < ranking.tieTolerance) lines.push(text('noise'));
-  lines.push(text('no_background'));
+  lines.push(contextText(ranking));
   const total = timingsMs.total ?? Object.values(timingsMs).reduce((sum, ms) => sum + ms, 0);
   lines.push(text('timing', { s: number(total / 1000, { maximumFractionDigits: 2 }), adapter: ranking.provenance.adapter }));
   $('result-notes').textContent = lines.join(' ');
@@ -137,15 +159,16 @@ on('result', renderComparison);
 
 onClear(() => {
   compared = [];
-  for (const id of ['result-rows', 'comparison-texts']) $(id).replaceChildren();
+  list.show([]);
+  $('comparison-texts').replaceChildren();
   renderComparison();
 });
 
 walkable($('result-table'), {
-  rows: '#result-rows > tr', filter: $('result-filter'), open: (row) => row.classList.toggle('open'), review: (row) => reviewById(row.dataset.id ?? ''),
+  rows: list, filter: $('result-filter'), open: (row) => row.classList.toggle('open'), review: (row) => reviewById(row.dataset.id ?? ''),
 });
 $('result-filter').addEventListener('input', () => {
-  pages.first();
+  list.first();
   renderRows();
 });
 $('rank').addEventListener('click', rank);

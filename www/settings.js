@@ -1,13 +1,12 @@
-// What a person prefers, kept in this browser until everything is cleared: the theme, keys, and that the notice was read.
+// What a person prefers, kept in this browser until everything is cleared: the theme, and that the notice was read.
 
 import { $ } from './dom.js';
 
 const THEME = 'ctmatch-theme';
 const NOTICE = 'ctmatch-notice';
-const KEYS = 'ctmatch-keys';
 
 /** Storage can be forbidden; the page works without. @param {string} key */
-function recall(key) {
+export function recall(key) {
   try {
     return localStorage.getItem(key);
   } catch {
@@ -16,7 +15,7 @@ function recall(key) {
 }
 
 /** @param {string} key @param {string} value */
-function keep(key, value) {
+export function keep(key, value) {
   try {
     localStorage.setItem(key, value);
   } catch {
@@ -37,8 +36,3 @@ $('theme').addEventListener('change', () => {
 });
 if (recall(NOTICE) === null) $('first-run').showModal();
 $('first-run').addEventListener('close', () => keep(NOTICE, 'read'));
-
-// Keys of one character can be switched off (WCAG 2.1.4).
-export const singleKeys = () => $('single-keys').checked;
-$('single-keys').checked = recall(KEYS) !== 'off';
-$('single-keys').addEventListener('change', () => keep(KEYS, singleKeys() ? 'on' : 'off'));

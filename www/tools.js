@@ -3,7 +3,7 @@
 import { on, run, state, withModel } from './app.js';
 import { $ } from './dom.js';
 import { toggleMap } from './legend.js';
-import { singleKeys } from './settings.js';
+import { actionOf } from './keys.js';
 import { viewer } from './volume.js';
 
 /** Loads the model when there is none: its field of view is asked for. @param {(box: import('../pkg/index.js').VoxelBox) => unknown} show */
@@ -33,12 +33,11 @@ function toggleSmooth() {
   $('planes').classList.toggle('pixels', !pressed('smooth'));
 }
 
-viewer.singleKeys = singleKeys;
-viewer.onKey = (key) => {
-  const acts = { b: toggleBox, m: toggleModelGrid, p: toggleSmooth, h: toggleMap, '?': () => $('help').showModal() };
-  if (!(key in acts)) return false;
-  acts[key]();
-  return true;
+viewer.actionOf = actionOf;
+viewer.act = (action) => {
+  const acts = { model_box: toggleBox, model_grid: toggleModelGrid, smooth: toggleSmooth, map_on: toggleMap, help: () => $('help').showModal() };
+  acts[action]?.();
+  return action in acts;
 };
 
 on('volume', () => {

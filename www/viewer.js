@@ -4,7 +4,6 @@
 import { number, text } from './i18n.js';
 import { drawMap, drawProfile } from './overlay.js';
 import { Ruler, drawRuler, makeRulerLayer } from './ruler.js';
-import { maximum, slabRange } from './slab.js';
 
 /** @typedef {import('../pkg/index.js').Volume} Volume @typedef {import('../pkg/index.js').Slice} Slice */
 /**
@@ -16,7 +15,6 @@ import { maximum, slabRange } from './slab.js';
 export const WINDOWS = Object.freeze({
   lung: [1500, -600], mediastinum: [350, 50], bone: [1800, 400], model: [2000, 0],
 });
-const WINDOW_KEYS = { 1: 'lung', 2: 'mediastinum', 3: 'bone', 4: 'model', 0: 'auto' };
 const WIDTH_LIMITS = [1, 8000];
 const LEVEL_LIMITS = [-2000, 4000];
 
@@ -36,9 +34,6 @@ const PLANES = {
 const MM = [{ sign: -1, letters: ['L', 'R'] }, { sign: -1, letters: ['P', 'A'] }, { sign: 1, letters: ['I', 'S'] }];
 
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
-
-/** A letter, digit or sign: what can be typed by accident, or spoken (WCAG 2.1.4). @param {string} key */
-const isCharacter = (key) => key.length === 1 && key !== ' ';
 
 /** @param {string} tag @param {string} [className] @returns {any} */
 const make = (tag, className = '') => Object.assign(document.createElement(tag), { className });
@@ -140,17 +135,18 @@ class PlaneView {
     const slices = { ArrowUp: -1, ArrowLeft: -1, ArrowDown: 1, ArrowRight: 1, PageUp: -PAGE, PageDown: PAGE, Home: -Infinity, End: Infinity };
     const pans = { ArrowUp: [0, 1], ArrowDown: [0, -1], ArrowLeft: [1, 0], ArrowRight: [-1, 0] };
     const acts = {
-      '+': () => this.zoom(1.25), '-': () => this.zoom(0.8), '=': () => this.fit(), ' ': () => this.viewer.reset(), i: () => this.viewer.invert(),
-      r: () => this.viewer.ruler.mark(this.viewer.position),
+      zoom_in: () => this.zoom(1.25), zoom_out: () => this.zoom(0.8), fit: () => this.fit(), invert: () => this.viewer.invert(),
+      ruler: () => this.viewer.ruler.mark(this.viewer.position),
     };
+    for (const name of [...Object.keys(WINDOWS), 'auto']) acts[`window_${name}`] = () => this.viewer.preset(name);
     if (event.ctrlKey || event.altKey || event.metaKey) return;
     if (event.key === 'Escape' && this.viewer.ruler.remove()) return event.preventDefault();
-    if (isCharacter(event.key) && !this.viewer.singleKeys()) return;
+    const action = this.viewer.actionOf(event.key) ?? '';
     if (event.shiftKey && event.key in pans) this.pan(...pans[event.key].map((part) => part * 0.1));
     else if (event.key in slices) this.move(this.index + slices[event.key]);
-    else if (event.key in WINDOW_KEYS) this.viewer.preset(WINDOW_KEYS[event.key]);
-    else if (event.key in acts) acts[event.key]();
-    else if (!this.viewer.onKey(event.key)) return;
+    else if (event.key === ' ') this.viewer.reset();
+    else if (action in acts) acts[action]();
+    else if (!this.viewer.act(action)) return;
     event.preventDefault();
   }
 
@@ -296,10 +292,9 @@ class PlaneView {
 
   /** @param {number} index @returns {Promise<Slice>} */
   async fetch(index) {
-    const { volume, grid } = this.viewer;
+    const { volume, grid, slabMm } = this.viewer;
     const kept = this.slices.get(index);
-    const cut = (i) => /** @type {Volume} */ (volume).slice(this.name, i, { grid: grid?.name });
-    const asked = kept ?? this.pending.get(index) ?? (this.viewer.slabMm ? maximum(cut, index, this.slab(index)) : cut(index));
+    const asked = kept ?? this.pending.get(index) ?? /** @type {Volume} */ (volume).slice(this.name, index, { grid: grid?.name, slabMm });
     if (!kept) this.pending.set(index, /** @type {Promise<Slice>} */ (asked));
     const slice = /** @type {Slice} */ (await asked);
     if (grid !== this.viewer.grid) return slice;
@@ -310,13 +305,13 @@ class PlaneView {
     return slice;
   }
 
-  /** First and last slice of the slab about a slice. @param {number} index */
+  /** First and last slice of the slab about a slice: those whose centres are at most half of it away. @param {number} index */
   slab(index) {
-    if (this.viewer.slabMm === 0) return [index, index];
     const [axis] = this.plane.axes;
     const { min, max } = this.grid;
     const spacingMm = ((max[axis] - min[axis]) / this.count) * /** @type {Volume} */ (this.viewer.volume).spacingMm[axis];
-    return slabRange(index, this.count, spacingMm, this.viewer.slabMm);
+    const half = Math.trunc(this.viewer.slabMm / 2 / spacingMm + 1e-6);
+    return [Math.max(0, index - half), Math.min(this.count - 1, index + half)];
   }
 
   /** Shows the slice at the cross-hair, now or as soon as it is there. @returns {Promise<void>} */
@@ -463,10 +458,10 @@ export class Viewer {
   /** thickness of a maximum intensity projection, 0 for single slices */
   slabMm = 0;
   ruler = new Ruler(() => this.showRuler());
-  /** whether keys of one character work */
-  singleKeys = () => true;
-  /** keys that belong to the page; true when the key was one of them @type {(key: string) => boolean} */
-  onKey = () => false;
+  /** what a key of one character does @type {(key: string) => string | undefined} */
+  actionOf = () => undefined;
+  /** actions that belong to the page; true when it was one of them @type {(action: string) => boolean} */
+  act = () => false;
   // Grey as RGBA in memory order, by the 16 bits of the HU.
   grey = new Uint32Array(65536);
 

@@ -4,7 +4,7 @@ import { changed, cures, freshSession, on, onClear, run, showError, state, toAcc
 import { $, button, download, element } from './dom.js';
 import { number, placeText, ruleText, text } from './i18n.js';
 import { histogramOf, needsHistogram } from './histogram.js';
-import { scalingIn } from './sidecar.js';
+import { rowIn } from './sidecar.js';
 import { Viewer } from './viewer.js';
 
 /** @typedef {import('../pkg/index.js').VolumeSource} VolumeSource @typedef {import('../pkg/index.js').ReadOptions} ReadOptions */
@@ -101,6 +101,10 @@ export function openVolumes(files) {
 }
 
 cures({
+  load_sidecar() {
+    lacking = state.refused;
+    $('sidecar').click();
+  },
   assume_lps() {
     const { refused } = state;
     if (refused) run('phase_read', (call) => openEntry({ ...refused, reading: { ...refused.reading, orientation: 'assume-lps' } }, call));
@@ -139,9 +143,10 @@ on('volume', () => {
   });
   $('findings').replaceChildren(...(items.length > 0 ? items : [element('li', {}, text('findings_none'))]));
 
-  const { scaling, orientation } = entry?.reading ?? {};
+  const { scaling, orientation, sidecar } = entry?.reading ?? {};
   const made = [
     ...(typeof scaling === 'object' ? [text('corrected_scaling', { ...scaling })] : []),
+    ...(sidecar ? [text('corrected_spacing', { mm: [sidecar.xySpacing[0], sidecar.xySpacing.at(-1), sidecar.zSpacing].join(' × ') })] : []),
     ...(orientation ? [text(orientation === 'assume-lps' ? 'assume_lps' : 'other_form')] : []),
   ];
   $('corrected').hidden = made.length === 0;
@@ -199,13 +204,31 @@ function corrections({ code }) {
     // On top of a scaling that was given before.
     case 'W_HU_OFFSET': return [correct('subtract_1024', { scaling: { ...given, intercept: given.intercept - 1024 } }), sidecarButton()];
     case 'W_HU_RAW': return [scalingForm(given), sidecarButton()];
+    case 'W_SPACING': return state.entry?.reading.sidecar ? [] : [sidecarButton()];
     case 'W_DISAGREE': return [correct('other_form', { orientation: 'other-form' }), assumeLps()];
     case 'E_XFORM': return [assumeLps()];
     default: return [];
   }
 }
 
-const sidecarButton = () => button(text('load_sidecar'), () => $('sidecar').click(), { 'data-correct': 'load_sidecar' });
+/** The file that a metadata table is loaded for: the volume that is shown, or one that was refused. @type {Entry | undefined} */
+let lacking;
+
+const sidecarButton = () => button(text('load_sidecar'), () => {
+  lacking = state.entry;
+  $('sidecar').click();
+}, { 'data-correct': 'load_sidecar' });
+
+/** Slope and intercept only where it is asked whether the values are HU: never on top of those of the header. @param {string} content */
+async function useTable(content) {
+  const entry = lacking ?? state.entry;
+  if (!entry) return undefined;
+  const { scaling, sidecar } = rowIn(content, entry.name);
+  if (entry !== state.entry) return run('phase_read', (call) => openEntry({ ...entry, reading: { ...entry.reading, sidecar } }, call).then(() => opened));
+  const unitAsked = state.volume?.findings.some(({ code }) => ['W_HU_OFFSET', 'W_HU_RAW'].includes(code));
+  if (!unitAsked && !sidecar) throw Object.assign(new Error('expected the columns XYSpacing and ZSpacing'), { code: 'SIDECAR' });
+  return readAgain({ ...(unitAsked && { scaling }), ...(sidecar && { sidecar }) });
+}
 
 /** @param {{ slope: number, intercept: number }} given */
 function scalingForm(given) {
@@ -263,12 +286,12 @@ $('file').addEventListener('change', () => {
   openVolumes([...$('file').files]);
   $('file').value = '';
 });
-$('uncorrect').addEventListener('click', () => readAgain({ scaling: undefined, orientation: undefined }));
+$('uncorrect').addEventListener('click', () => readAgain({ scaling: undefined, sidecar: undefined, orientation: undefined }));
 $('sidecar').addEventListener('change', async () => {
   const [file] = $('sidecar').files;
   $('sidecar').value = '';
   try {
-    await readAgain({ scaling: scalingIn(await file.text(), state.entry?.name ?? '') });
+    await useTable(await file.text());
   } catch (error) {
     showError(error);
   }

@@ -248,6 +248,9 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
         files::write(&arguments.out.join(&listed.path), &prompts)?;
         variant.prompts = Some(listed);
     }
+    // The same weights give the same cosines.
+    let same = manifest.variants.get(preset).filter(|old| old.shards == variant.shards);
+    variant.background = same.and_then(|old| old.background.clone());
     manifest.variants.insert(preset.clone(), variant);
     if let Some(listed) = &manifest.files.tokenizer {
         files::write(&arguments.out.join(&listed.path), &tokenizer_json)?;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod background;
 mod bench;
 mod build_items;
 mod convert;
@@ -105,6 +106,8 @@ enum Command {
     BuildItems(build_items::Arguments),
     /// Judge a model: multiple choice, retrieval, zero-shot, with intervals
     Evaluate(evaluate::Arguments),
+    /// Measure the cosines of unrelated volumes and reports into a model folder
+    Background(background::Arguments),
     /// Show which cubes of a volume a score comes from
     Explain(explain::Arguments),
     /// Score a volume by the zero-shot labels and by yes/no questions
@@ -131,6 +134,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Export(command) => export::run(command, global),
         Command::BuildItems(command) => build_items::run(command, global),
         Command::Evaluate(command) => evaluate::run(command, global),
+        Command::Background(command) => background::run(command, global),
         Command::Explain(command) => explain::run(command, global),
         Command::ZeroShot(command) => zero_shot::run(command, global),
         Command::TrainDemo(command) => train::run(command, global),

@@ -10,6 +10,7 @@ use super::texts::View;
 use super::volume;
 use anyhow::Result;
 use ctmatch::rank::Ranking;
+use ctmatch::rank::background::Standing;
 use ctmatch::session::Session;
 use ctmatch::session::TextEncoding;
 use ctmatch::text::reports::MAX_REPORTS;
@@ -93,9 +94,12 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
     if let [one] = &ranked[..] {
         report["rows"] = rows(one, shown);
         report["method"] = json!(one.view.method());
+        report["background"] = json!(standing(&session, one));
     } else {
         let view = |one: &Ranked| {
-            (one.view.name().to_owned(), json!({ "rows": rows(one, shown), "method": one.view.method() }))
+            let background = standing(&session, one);
+            let view = json!({ "rows": rows(one, shown), "method": one.view.method(), "background": background });
+            (one.view.name().to_owned(), view)
         };
         report["views"] = ranked.iter().map(view).collect();
         report["comparison"] = comparison(&ranked)
@@ -108,6 +112,12 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
             .collect();
     }
     output::line(report)
+}
+
+/// How the best report stands beside unrelated ones.
+fn standing(session: &Session, ranked: &Ranked) -> Option<Standing> {
+    let best = ranked.ranking.rows.first()?;
+    session.standing(ranked.view.name(), best.cosine, ranked.texts.len())
 }
 
 fn rows(ranked: &Ranked, shown: usize) -> Value {
@@ -141,6 +151,13 @@ fn print(session: &Session, ranked: &[Ranked], shown: usize) -> Result<()> {
             let (rank, cosine, share) = (row.rank, row.cosine, row.share);
             let id = &one.texts[row.index].id;
             output::line(format_args!("{rank:>4}  {cosine:>8.4}  {margin:>8}  {share:>6.3}  {id}"))?;
+        }
+        if let Some(Standing { share_below, share_below_by_chance, pairs, source, .. }) = standing(session, one) {
+            let (share, chance) = (100.0 * share_below, 100.0 * share_below_by_chance);
+            output::line(format_args!(
+                "the best is above {share:.1} % of {pairs} unrelated pairs ({source}); the best of as many unrelated reports is above \
+                 {chance:.1} % in half of all lists"
+            ))?;
         }
     }
     if ranked.len() > 1 {

@@ -160,6 +160,7 @@ pub fn convert<R: Read + Seek>(
         shards,
         prompts: None,
         self_test: None,
+        background: None,
         needs_f16: false,
         gpu_bytes: gpu_bytes(manifest, &specs, &precision),
         tie_tolerance: tie_tolerance(&precision),

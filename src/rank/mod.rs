@@ -3,6 +3,7 @@
 //! Definitions: VIEWER_AND_RANKING_UI.md section 6. Nothing here is a probability of disease, and nothing here knows how
 //! a latent was made.
 
+pub mod background;
 pub mod build;
 pub mod edits;
 pub mod evaluate;

@@ -31,6 +31,7 @@ use crate::rank;
 use crate::rank::Latent;
 use crate::rank::RankOptions;
 use crate::rank::Ranking;
+use crate::rank::background::Standing;
 use crate::rank::store::ModelIdentity;
 use crate::rank::zero_shot::PromptLatents;
 use crate::text::TokenIds;
@@ -358,8 +359,7 @@ impl Session {
 
     /// One digest over all shards of the variant, in order.
     pub fn weights_sha256(&self) -> String {
-        let all: String = self.variant.shards.iter().map(|shard| shard.sha256.to_ascii_lowercase()).collect();
-        weights::sha256_hex(all.as_bytes())
+        self.variant.weights_sha256()
     }
 
     /// Which model the latents are of.
@@ -584,6 +584,12 @@ impl Session {
     pub fn rank(&self, image: &Latent, texts: &[Latent], top_k: Option<usize>) -> Result<Ranking> {
         let temperature = f64::from(self.manifest.similarity.temperature);
         rank::rank(image, texts, &RankOptions { temperature, tie_tolerance: self.variant.tie_tolerance, top_k })
+    }
+
+    /// How the best cosine of a list of `listed` reports, encoded in `view`, stands beside those of unrelated pairs; `None` when the
+    /// folder has no such numbers.
+    pub fn standing(&self, view: &str, best: f64, listed: usize) -> Option<Standing> {
+        self.variant.background.as_ref().and_then(|background| Standing::new(background, view, best, listed))
     }
 
     /// Reads collected stages back.

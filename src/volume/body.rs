@@ -159,6 +159,7 @@ impl Body {
             nifti_version: self.header.kind.version,
             datatype: self.header.datatype.name(),
             big_endian: self.header.kind.endian == Endian::Big,
+            header_scaling: self.header.scaling,
             scaling: self.converter.scaling,
             pending_scaling: self.pending,
             non_finite: tally.non_finite,

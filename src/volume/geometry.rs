@@ -10,6 +10,7 @@ use crate::volume::Orientation;
 use crate::volume::OrientationMode;
 use crate::volume::Param;
 use crate::volume::ReadOptions;
+use crate::volume::Sidecar;
 use crate::volume::header::Header;
 use crate::volume::orientation::column_norms;
 use crate::volume::orientation::direction_cosines;
@@ -46,7 +47,13 @@ impl Geometry {
     /// # Errors
     /// [`Error::Spacing`], [`Error::Transform`], [`Error::InvalidArgument`] for a sidecar that cannot be used.
     pub fn new(header: &Header, options: &ReadOptions) -> Result<Self> {
-        let pixdim = [1, 2, 3].map(|n| header.fields.pixdim[n].abs() * header.to_mm);
+        let mut pixdim = [1, 2, 3].map(|n| header.fields.pixdim[n].abs() * header.to_mm);
+        let row_mm = options.sidecar.as_ref().map(row_spacing).transpose()?;
+        let completed = row_mm.filter(|_| check_spacing(pixdim).is_err()).map(|row_mm| {
+            pixdim = row_mm;
+            with_pixdim(header, row_mm)
+        });
+        let header = completed.as_ref().unwrap_or(header);
         let mut geometry = match options.orientation {
             OrientationMode::AsStored => as_stored(header, options, pixdim)?,
             OrientationMode::AssumeLps => assume_lps(header, pixdim, Action::Note)?,
@@ -56,20 +63,62 @@ impl Geometry {
         // Against pixdim only where the affine is in use; otherwise the spacing is pixdim or the sidecar's.
         let in_use = geometry.orientation_known && options.orientation != OrientationMode::AsStored;
         let expected = geometry.orientation.to_canonical(pixdim);
-        let differs = in_use
-            && geometry.spacing_mm.iter().zip(expected).any(|(s, p)| {
-                let gap = (s - p).abs();
-                gap.is_nan() || gap > 0.01 || gap > 0.01 * s
-            });
+        let differs = in_use && differs(geometry.spacing_mm, expected);
+        let replaced = match row_mm {
+            Some(row_mm) if options.orientation != OrientationMode::AsStored => geometry.take_spacing(row_mm),
+            _ => false,
+        };
         let [x, y, z] = geometry.spacing_mm;
         let usual = USUAL_IN_PLANE_MM.contains(&x) && USUAL_IN_PLANE_MM.contains(&y) && USUAL_SLICE_MM.contains(&z);
-        if differs || !usual {
+        if differs || replaced || !usual {
             let finding = Finding::new("W_SPACING", Action::Ask);
             let finding = finding.with("x", Param::Number(x)).with("y", Param::Number(y)).with("z", Param::Number(z));
             geometry.findings.push(finding);
         }
         Ok(geometry)
     }
+
+    /// Takes the spacing of a metadata row, along the stored axes, in place of its own where the two differ: directions and the origin
+    /// stay. Whether they did.
+    fn take_spacing(&mut self, row_mm: [f64; 3]) -> bool {
+        let row_canonical = self.orientation.to_canonical(row_mm);
+        if !differs(self.spacing_mm, row_canonical) {
+            return false;
+        }
+        let norms = column_norms(&self.affine);
+        for row in &mut self.affine {
+            for axis in 0..3 {
+                row[axis] *= row_mm[axis] / norms[axis];
+            }
+        }
+        self.spacing_mm = row_canonical;
+        true
+    }
+}
+
+/// More than 1 % or 0.01 mm apart on an axis.
+fn differs(spacing_mm: [f64; 3], other_mm: [f64; 3]) -> bool {
+    spacing_mm.iter().zip(other_mm).any(|(s, o)| {
+        let gap = (s - o).abs();
+        gap.is_nan() || gap > 0.01 || gap > 0.01 * s
+    })
+}
+
+/// The spacing of a metadata row along the stored axes.
+fn row_spacing(row: &Sidecar) -> Result<[f64; 3]> {
+    let first = row.xy_spacing.first().copied().unwrap_or(f64::NAN);
+    let second = row.xy_spacing.get(1).copied().unwrap_or(first);
+    check_spacing([first, second, row.z_spacing])
+        .map_err(|_| Error::InvalidArgument("sidecar: XYSpacing and ZSpacing must be 1e-6 to 1e6 mm".into()))
+}
+
+/// A header that lacks its spacing, with that of a metadata row.
+fn with_pixdim(header: &Header, row_mm: [f64; 3]) -> Header {
+    let mut header = header.clone();
+    for (n, mm) in (1..).zip(row_mm) {
+        header.fields.pixdim[n] = mm / header.to_mm;
+    }
+    header
 }
 
 fn check_spacing(spacing_mm: [f64; 3]) -> Result<[f64; 3]> {
@@ -93,10 +142,8 @@ fn assume_lps(header: &Header, pixdim: [f64; 3], action: Action) -> Result<Geome
 fn as_stored(header: &Header, options: &ReadOptions, pixdim: [f64; 3]) -> Result<Geometry> {
     let spacing_mm = match &options.sidecar {
         Some(row) => {
-            let first = row.xy_spacing.first().copied().unwrap_or(f64::NAN);
-            let spacing = [first, first, row.z_spacing];
-            check_spacing(spacing)
-                .map_err(|_| Error::InvalidArgument("sidecar: XYSpacing and ZSpacing must be 1e-6 to 1e6 mm".into()))?
+            let [first, _, z] = row_spacing(row)?;
+            [first, first, z]
         }
         None => check_spacing(pixdim)?,
     };

@@ -89,6 +89,7 @@ impl Datatype {
 }
 
 /// Fields of either version as the file has them, widened.
+#[derive(Clone)]
 pub(crate) struct Fields {
     dim: [i64; 8],
     datatype: i16,
@@ -105,6 +106,7 @@ pub(crate) struct Fields {
 }
 
 /// A header whose sizes, type, offset and scaling are valid; geometry is judged separately.
+#[derive(Clone)]
 pub struct Header {
     /// version, byte order, single file or pair
     pub kind: Kind,

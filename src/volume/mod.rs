@@ -155,6 +155,8 @@ pub enum ScalingSource {
     Header,
     /// slope and intercept of the sidecar, in place of the header's
     Sidecar,
+    /// as `Header`; the caller knows the values' unit, so a sidecar's slope and intercept are not asked about
+    Given,
 }
 
 /// One row of a CT-RATE style metadata table (CTCLIP.md 1.1).
@@ -165,7 +167,7 @@ pub struct Sidecar {
     pub slope: f64,
     /// HU
     pub intercept: f64,
-    /// in-plane spacing in mm, one or two entries
+    /// in-plane spacing in mm, one entry or one for each of the first two stored axes
     pub xy_spacing: Vec<f64>,
     /// slice spacing in mm
     pub z_spacing: f64,
@@ -181,7 +183,7 @@ pub struct ReadOptions {
     pub orientation: OrientationMode,
     /// source of the scaling
     pub scaling: ScalingSource,
-    /// metadata row of this file
+    /// metadata row of this file; its spacing takes the place of one that the header lacks or that differs, which is then asked about
     pub sidecar: Option<Sidecar>,
     /// bounds
     pub limits: Limits,
@@ -200,6 +202,8 @@ pub struct Source {
     pub big_endian: bool,
     /// whether the file is gzip by content
     pub gzip: bool,
+    /// slope and intercept of the header; `None` where it switches scaling off
+    pub header_scaling: Option<[f64; 2]>,
     /// slope and intercept in order of application; empty for none
     pub scaling: Vec<[f64; 2]>,
     /// slope and intercept of a sidecar row that was not applied
@@ -226,6 +230,7 @@ impl std::fmt::Debug for Source {
             .field("datatype", &self.datatype)
             .field("big_endian", &self.big_endian)
             .field("gzip", &self.gzip)
+            .field("header_scaling", &self.header_scaling)
             .field("scaling", &self.scaling)
             .field("pending_scaling", &self.pending_scaling)
             .field("non_finite", &self.non_finite)

@@ -277,6 +277,7 @@ fn choose_scaling(header: &Header, options: &ReadOptions) -> Result<Scaling> {
         return Ok(Scaling { applied: [own, vec![pair]].concat(), pending: None });
     }
     match options.scaling {
+        ScalingSource::Given => Ok(Scaling { applied: own, pending: None }),
         ScalingSource::Sidecar => Ok(Scaling { applied: vec![pair], pending: None }),
         ScalingSource::Header => {
             let in_header = own.first().copied().unwrap_or([1.0, 0.0]);

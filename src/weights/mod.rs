@@ -1,7 +1,9 @@
 //! Weights as plain data: checkpoints and shards are read, checked, quantized and written here. Knows no device.
 
+pub mod background;
 pub mod checkpoint;
 mod dtype;
+mod hexadecimal;
 mod pickle;
 pub mod quantize;
 pub mod recipe;

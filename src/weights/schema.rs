@@ -2,7 +2,10 @@
 //!
 //! It describes; it holds no code and no weights (DESIGN.md 3). `ModelManifest` of the npm package is its typed face.
 
+use super::background::Background;
+use super::hexadecimal;
 use super::recipe::Recipes;
+use super::sha256_hex;
 use crate::error::Error;
 use crate::error::Result;
 use crate::volume::preprocess::PreprocessConfig;
@@ -262,33 +265,6 @@ pub struct KnownAnswers {
     pub text: Vec<f32>,
 }
 
-/// Numbers as their bytes in hexadecimal digits: exact, and one line in a manifest that people read.
-mod hexadecimal {
-    use bytemuck::Pod;
-    use serde::Deserialize;
-    use serde::Deserializer;
-    use serde::Serializer;
-    use serde::de::Error;
-
-    pub(super) fn serialize<T: Pod, S: Serializer>(values: &[T], to: S) -> Result<S::Ok, S::Error> {
-        let digits: String = bytemuck::cast_slice(values).iter().map(|byte: &u8| format!("{byte:02x}")).collect();
-        to.serialize_str(&digits)
-    }
-
-    pub(super) fn deserialize<'de, T: Pod, D: Deserializer<'de>>(from: D) -> Result<Vec<T>, D::Error> {
-        let digits = String::deserialize(from)?;
-        let wrong =
-            || D::Error::custom(format!("known answers should be {} hexadecimal digits each", 2 * size_of::<T>()));
-        let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
-        let digit = |byte: u8| char::from(byte).to_digit(16);
-        let bytes: Option<Vec<u8>> =
-            pairs.iter().map(|&[high, low]| Some((digit(high)? * 16 + digit(low)?) as u8)).collect();
-        let bytes =
-            bytes.filter(|bytes| rest.is_empty() && bytes.len().is_multiple_of(size_of::<T>())).ok_or_else(wrong)?;
-        Ok(bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect())
-    }
-}
-
 /// One set of weights of the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -301,6 +277,9 @@ pub struct Variant {
     /// what the CPU makes of the input of the self-test
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub self_test: Option<KnownAnswers>,
+    /// cosines between unrelated volumes and reports, once they were measured
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub background: Option<Background>,
     /// whether the device must have `shader-f16`
     pub needs_f16: bool,
     /// bytes of weights on the device after loading
@@ -309,6 +288,14 @@ pub struct Variant {
     pub tie_tolerance: f64,
     /// storage of the parts
     pub precision: Precision,
+}
+
+impl Variant {
+    /// One digest over all shards, in order.
+    pub fn weights_sha256(&self) -> String {
+        let all: String = self.shards.iter().map(|shard| shard.sha256.to_ascii_lowercase()).collect();
+        sha256_hex(all.as_bytes())
+    }
 }
 
 /// Where the weights come from.
@@ -507,6 +494,9 @@ impl Manifest {
             let known = variant.self_test.iter().flat_map(|known| [&known.tokens, &known.image, &known.text]);
             if !known.flatten().all(|number| number.is_finite()) {
                 return bad("known answers must be finite".into());
+            }
+            if let Some(Err(what)) = variant.background.as_ref().map(Background::check) {
+                return bad(format!("background: {what}"));
             }
         }
         for file in self.variants.values().flat_map(|variant| self.files_of(variant)).chain(&self.files.tokenizer) {

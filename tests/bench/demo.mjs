@@ -1,6 +1,8 @@
 // Measures the demo model on phantoms that it never saw and writes its card.
 // Usage: CTMATCH=path/to/ctmatch node demo.mjs WORK [PHANTOMS] > www/model/CARD.md
 // WORK is the folder of `ctmatch train-demo`; without PHANTOMS (a folder of `ctmatch phantom`) 500 are drawn there.
+// With MODEL=www/model, a folder with the same q8 weights, the cosines of unrelated pairs go into its manifest. That alone, after a run:
+// ctmatch background --model www/model $(printf -- '--store %s ' WORK/q8-*.safetensors) --source '500 synthetic chest phantoms'
 // SEED and COMMAND replace the defaults in the card, REMARK says what else is to be known of the training.
 
 import { execFile, execFileSync } from 'node:child_process';
@@ -89,6 +91,10 @@ async function point() {
 const [pointing, ...variants] = await Promise.all([point(), ...['f32', 'q8', 'q4'].map(measure)]);
 const measured = Object.fromEntries(variants);
 
+const { MODEL: shipped } = process.env;
+const background = shipped && JSON.parse(run('background', '--model', shipped, ...parts.flatMap((_, number) => ['--store', at(`q8-${number}.safetensors`)]),
+  '--source', `${parts.length * GALLERY} synthetic chest phantoms`, '--json'));
+
 const q8 = measured.q8;
 const percent = (x) => `${(100 * x).toFixed(1)} %`;
 const interval = ({ value, low, high }) => `${percent(value)} [${percent(low)}, ${percent(high)}]`;
@@ -161,7 +167,12 @@ ${pointing.findings.map(({ finding, volumes, hit, samePlace, chance }) => row(fi
 
 Aim not met: ${missed.join(', ') || 'none'}.
 
-## Precisions
+${background ? `## Unrelated pairs
+
+Cosines of the ${background.volumes} volumes with the reports of other phantoms, q8: ${background.pairs} pairs, ${background.lowest.toFixed(3)} to ${background.highest.toFixed(3)}, median ${background.median.toFixed(3)}. Their
+quantiles are in the manifest; the page holds the best of a list against them. Reports of other phantoms may state the same findings.
+
+` : ''}## Precisions
 
 ${row('what', 'f32', 'q8', 'q4')}
 | --- | --- | --- | --- |

@@ -31,6 +31,44 @@ test('latents and order equal the native command', async () => {
   assert.deepEqual(rows.map(({ index }) => index), expected.order);
 });
 
+test('how the best of a list stands beside unrelated pairs, where the model has such numbers for the view', async () => {
+  const manifest = JSON.parse(await readFile(MANIFEST, 'utf8'));
+  const { quantiles, ...measured } = manifest.variants.q8.background;
+  const session = await open({ worker: false, backend: 'cpu', model: MANIFEST });
+  const { background } = await session.rank(image, set);
+  assert.deepEqual({ ...background, ...measured }, background);
+  // The quantile at or below the best cosine, by hand: numbers of eight hexadecimal digits, little-endian.
+  const values = new Float32Array(Uint8Array.from(quantiles.match(/../g), (byte) => Number.parseInt(byte, 16)).buffer);
+  const share = values.filter((value) => value < rows[0].cosine).length / (values.length - 1);
+  assert.ok(Math.abs(background.shareBelow - share) <= 1 / (values.length - 1), `${background.shareBelow} ${share}`);
+  assert.ok(Math.abs(background.shareBelowByChance ** set.size - 0.5) < 1e-9);
+  assert.equal((await session.rank(image, { ...set, view: 'findings' })).background, undefined);
+  await session.close();
+});
+
+test('a metadata row: its spacing is used whatever is said of the values', async () => {
+  const session = await open({ worker: false, backend: 'cpu' });
+  const source = new Blob([await sampleNifti()]);
+  const own = await session.readVolume(source);
+  const sidecar = { rescaleSlope: 1, rescaleIntercept: -1024, xySpacing: [1, 1.25], zSpacing: 8 };
+  const read = (options) => session.readVolume(source, { sidecar, ...options });
+  const facts = ({ spacingMm, huRange, findings }) => ({ spacingMm, huRange, asked: findings.map(({ code: c }) => c).filter((c) => ['W_SPACING', 'W_HU_RAW'].includes(c)) });
+  const spacingMm = [1, 1.25, 8];
+  assert.deepEqual(facts(await read({})), { spacingMm, huRange: own.huRange, asked: ['W_SPACING', 'W_HU_RAW'] });
+  assert.deepEqual(facts(await read({ scaling: 'already-hu' })), { spacingMm, huRange: own.huRange, asked: ['W_SPACING'] });
+  assert.deepEqual(facts(await read({ scaling: { slope: 1, intercept: 10 } })), { spacingMm, huRange: own.huRange.map((hu) => hu + 10), asked: ['W_SPACING'] });
+  assert.equal(await code(read({ sidecar: { ...sidecar, zSpacing: 0 } })), 'INVALID_ARGUMENT');
+  // Slope and intercept of the header; a slope of 0 means none.
+  assert.deepEqual(own.headerScaling, [1, 0]);
+  const scaled = await sampleNifti();
+  for (const [slope, expected] of [[2, [2, -5]], [0, undefined]]) {
+    scaled.writeFloatLE(slope, 112);
+    scaled.writeFloatLE(-5, 116);
+    assert.deepEqual((await session.readVolume(new Blob([scaled]))).headerScaling, expected);
+  }
+  await session.close();
+});
+
 test('what is not there is said', async () => {
   const { webgpu, storage, advice } = await probe({ worker: false, model: MANIFEST });
   assert.deepEqual([webgpu.usable, webgpu.reason, storage.opfs, advice.backend], [false, 'no-navigator-gpu', false, 'cpu']);

@@ -1,6 +1,7 @@
 // The site as it is hosted: its release table, its service worker, and what a person has without a network.
 
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdtempSync } from 'node:fs';
 import { appendFile, readdir, readFile, rm, writeFile } from 'node:fs/promises';
@@ -60,6 +61,8 @@ test('the release table holds every file with its hash; scripts are pinned', asy
   for (const path of ['index.html', 'main.js', 'ctmatch/index.js', 'ctmatch/wasm/ctmatch_bg.wasm', 'model/manifest.json', 'sample/chest.nii.gz']) assert.ok(path in release.files, path);
   const html = await readFile(join(folder, 'index.html'), 'utf8');
   for (const [tag] of html.matchAll(/<(?:script|link rel="stylesheet")[^>]*>/g)) assert.match(tag, / integrity="sha384-/);
+  const head = execFileSync('git', ['-C', repository, 'rev-parse', 'HEAD'], { encoding: 'utf8' }).trim();
+  assert.match(html, new RegExp(`<meta name="commit" content="${head}(-changed)?">`), 'what it was built from');
   assert.ok(html.includes(`content="${metaPolicy()}"`) && !metaPolicy().includes('frame-ancestors'));
 });
 

@@ -142,11 +142,7 @@ test('5,000 reports: the page stays quick, and one of them is found', async () =
   await page.fill('#paste', lines[5000]);
   await page.click('#add-pasted');
   await page.waitForFunction((line) => document.querySelector('#report-notes').textContent.includes(line), text('too_many', { limit: 5000, n: 1 }));
-  assert.equal(await page.locator('#reports > li').count(), 50);
   assert.equal(await page.textContent('#report-notes'), `5,000 reports · ${text('too_many', { limit: 5000, n: 1 })}`);
-  await page.click('#report-pages [data-turn="1"]');
-  assert.match(await page.textContent('#report-pages'), /51 to 100 of 5,000/);
-  assert.equal(await page.evaluate(() => document.activeElement.dataset.turn), '1', 'the focus stays on the button');
   await page.fill('#report-filter', 'r4711');
   assert.deepEqual((await listed(page)).map(([id]) => id), ['r4711']);
   const longest = await page.evaluate(() => window.longest);
@@ -272,7 +268,7 @@ test('lists by keyboard: next, open, reviewed, filter', { timeout: SLOW_MS }, as
   await page.waitForSelector('#reports li');
   await ready(page);
   const focused = () => page.evaluate(() => document.activeElement.dataset.id);
-  await page.focus('#reports');
+  await page.focus('#report-list');
   for (const [key, id] of [['j', 'A'], ['j', 'B'], ['ArrowDown', 'C'], ['k', 'B']]) {
     await page.keyboard.press(key);
     assert.equal(await focused(), id);

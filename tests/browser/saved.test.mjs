@@ -5,7 +5,7 @@ import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { MESSAGES, text } from '../../www/i18n.js';
-import { attempt, host, idle, out, SLOW_MS, useSample, www } from './harness.mjs';
+import { attempt, host, idle, out, sampleNifti, SLOW_MS, useSample, www } from './harness.mjs';
 
 const tests = host({ gpu: false });
 
@@ -233,8 +233,8 @@ test('the record has the fields of VIEWER_AND_RANKING_UI.md 9', { timeout: SLOW_
   const before = Date.now();
   const record = JSON.parse((await saved(page, '#export')).content);
   const fields = {
-    app: ['version'], model: ['id', 'revision', 'weights_sha256', 'variant', 'tokenizer_sha256', 'embedding_space', 'licence'],
-    input: ['voxel_sha256', 'dims', 'spacing_mm', 'orientation_in', 'permutation', 'datatype', 'hu_override', 'findings'],
+    app: ['version', 'commit'], model: ['id', 'revision', 'weights_sha256', 'variant', 'tokenizer_sha256', 'embedding_space', 'licence'],
+    input: ['voxel_sha256', 'dims', 'spacing_mm', 'orientation_in', 'permutation', 'datatype', 'scl', 'hu_override', 'findings'],
     preprocess: ['spacingMm', 'windowHu', 'grid', 'clip', 'pad', 'text_source'],
     runtime: ['backend', 'adapter_info', 'limits', 'shader_f16', 'browser', 'os', 'timings_ms', 'degraded', 'self_check'],
     explanation: ['of', 'variant', 'score', 'sum', 'self_check'],
@@ -243,6 +243,10 @@ test('the record has the fields of VIEWER_AND_RANKING_UI.md 9', { timeout: SLOW_
   for (const name of ['id', 'text_sha256', 'n_tokens', 'truncated', 'cosine', 'rank', 'tie_group']) assert.notEqual(record.candidates[0][name], undefined, name);
   assert.ok(Math.abs(Date.parse(record.created_utc) - before) < 10 * 60_000 && record.created_utc.endsWith('Z'), record.created_utc);
   assert.deepEqual(record.input.permutation, [1, 2, 3]);
+  const header = await sampleNifti();
+  assert.deepEqual(record.input.scl, header.readFloatLE(112) === 0 ? null : { slope: header.readFloatLE(112), inter: header.readFloatLE(116) });
+  assert.equal(record.app.commit, 'unknown', 'this page was not built from a commit');
+  assert.ok(record.background.share_below > 0 && record.background.pairs > 1e5 && record.background.view === 'full', JSON.stringify(record.background));
   assert.deepEqual(record.explanation.of, { report: record.candidates[0].id, against: record.candidates[1].id });
   assert.equal(record.explanation.self_check.pass, true);
   assert.equal(record.runtime.self_check.pass, true);

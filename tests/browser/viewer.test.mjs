@@ -3,10 +3,10 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { MESSAGES } from '../../www/i18n.js';
+import { MESSAGES, text } from '../../www/i18n.js';
 import { binned } from '../../www/histogram.js';
 import { slabProfile } from '../../www/overlay.js';
-import { scalingIn } from '../../www/sidecar.js';
+import { rowIn } from '../../www/sidecar.js';
 import { host, idle, out, sampleNifti, SLOW_MS, useSample } from './harness.mjs';
 
 const tests = host({ gpu: false });
@@ -244,8 +244,10 @@ test('few slices are kept, the next ones are fetched ahead, and only the newest 
 
 test('the keys that are explained are those that work', async () => {
   const { page, finish } = await openSample();
-  const keys = await page.locator('#help kbd').allTextContents();
-  for (const key of ['PgUp', 'Home', '+', '4', 'i', 'b', 'm', 'p', 'h', 'r', 'Space', 'j', 'k', 'x', '/']) assert.ok(keys.includes(key), key);
+  const fixed = await page.locator('#help kbd').allTextContents();
+  const changed = await page.locator('#help .key').evaluateAll((fields) => fields.map(({ value }) => value));
+  for (const key of ['PgUp', 'Home', 'Space', 'Enter']) assert.ok(fixed.includes(key), key);
+  assert.deepEqual(changed.toSorted(), [...'+-=12340ripbmhjkx/?'].toSorted());
   await page.click('#lang-zh');
   await page.click('#help-open');
   assert.equal(await page.textContent('#help-heading'), MESSAGES.help[1]);
@@ -304,6 +306,73 @@ test('a ruler: by keys, clicks and drag; in its slice only; removed by Esc; keys
   await page.reload();
   assert.ok(!await page.isChecked('#single-keys'), 'kept');
   await finish();
+});
+
+test('keys of one character: another one, none, the defaults again; kept; two actions have no key in common', async () => {
+  const { page, finish } = await openSample();
+  const axial = page.locator('.view').first();
+  const width = () => page.inputValue('#window-width');
+  const press = async (key) => {
+    await axial.focus();
+    await page.keyboard.press(key);
+  };
+  const type = async (action, key) => {
+    await page.click('#help-open');
+    await page.focus(`[data-key="${action}"]`);
+    await page.keyboard.press(key);
+    const found = [await page.inputValue(`[data-key="${action}"]`), await page.textContent('#keys-note')];
+    await page.keyboard.press('Escape');
+    return found;
+  };
+  assert.deepEqual(await type('window_bone', 'w'), ['w', '']);
+  assert.equal(await page.evaluate(() => document.querySelector('#help').open), false);
+  await press('3');
+  assert.equal(await width(), '1500');
+  await press('w');
+  assert.equal(await width(), '1800');
+  assert.deepEqual(await type('invert', '1'), ['i', text('key_taken', { key: '1', what: text('window_lung') })]);
+  await press('1');
+  assert.equal(await width(), '1500');
+  assert.deepEqual(await type('window_mediastinum', 'Backspace'), ['', '']);
+  await press('2');
+  assert.equal(await width(), '1500', 'without a key');
+  // A key that became free can be taken.
+  assert.deepEqual(await type('key_next', '2'), ['2', '']);
+  await page.reload();
+  await page.waitForFunction(() => !document.querySelector('#use-sample').disabled);
+  await useSample(page);
+  await press('w');
+  assert.equal(await width(), '1800', 'kept');
+  await page.focus('#report-list');
+  await page.keyboard.press('2');
+  assert.ok(await page.evaluate(() => document.activeElement.matches('#reports > li')));
+  await page.keyboard.press('j');
+  assert.ok(await page.evaluate(() => document.activeElement.matches('#reports > li:first-child')), 'the key before does nothing');
+  await page.keyboard.press('?');
+  await page.waitForSelector('#help[open]');
+  await page.screenshot({ path: join(out, 'keys-en.png') });
+  await page.click('#keys-reset');
+  assert.equal(await page.inputValue('[data-key="window_bone"]'), '3');
+  assert.equal(await page.textContent('#keys-note'), MESSAGES.keys_are_reset[0]);
+  await page.keyboard.press('Escape');
+  await press('3');
+  assert.equal(await width(), '1800');
+  await press('w');
+  await press('1');
+  assert.equal(await width(), '1500');
+  await finish();
+});
+
+test('kept keys that make no sense are not used', async () => {
+  for (const kept of ['{', 'null', '7', '{"invert":"1"}', '{"invert":"ab"}', '{"invert":" "}', '{"invert":5}', '{"__proto__":"q"}']) {
+    const { page, finish } = await tests.newAppPage();
+    await page.evaluate((value) => localStorage.setItem('ctmatch-key-changes', value), kept);
+    await page.reload();
+    await page.waitForFunction(() => !document.querySelector('#use-sample').disabled);
+    const values = await page.locator('#help .key').evaluateAll((fields) => fields.map(({ value }) => value));
+    assert.deepEqual(values.toSorted(), [...'+-=12340ripbmhjkx/?'].toSorted(), kept);
+    await finish();
+  }
 });
 
 test('a slab shows the highest value of its slices', async () => {
@@ -378,14 +447,63 @@ test('slope and intercept from the metadata table of CT-RATE', async () => {
   await idle(page);
   assert.ok(await page.isHidden('#histogram'));
   assert.match(await page.textContent('#strip'), /HU range-1,024 … 721/);
-  assert.match(await page.textContent('#corrected-text'), /slope 1, intercept -8,192/);
+  assert.match(await page.textContent('#corrected-text'), /slope 1, intercept -8,192; spacing of the table 1.5 × 1.5 × 9.5 mm/);
+  assert.equal(await page.locator('[data-accept="W_HU_RAW"]').count(), 0, 'not asked about again');
   await page.click('#uncorrect');
   await page.waitForSelector('#histogram svg');
   await finish();
 });
 
-test('a metadata table: one row needs no name, and what is refused', () => {
+test('a spacing that the header lacks or has otherwise, from the metadata table; slope and intercept are then not applied', async () => {
+  const { page, finish } = await tests.newAppPage();
+  const table = (xy, z, intercept = 0) => ({ name: 'm.csv', mimeType: 'text/csv', buffer: Buffer.from(`VolumeName,RescaleIntercept,RescaleSlope,XYSpacing,ZSpacing\nx.nii.gz,${intercept},1,"${xy}",${z}`) });
+  const spacing = () => page.locator('#strip dd').nth(3).textContent();
+  // Neither form, no size of a voxel.
+  const nifti = Buffer.from(await sampleNifti());
+  for (const at of [252, 254]) nifti.writeInt16LE(0, at);
+  for (const at of [80, 84, 88]) nifti.writeFloatLE(0, at);
+  await page.setInputFiles('#file', { name: 'x.nii', mimeType: 'application/octet-stream', buffer: nifti });
+  await page.waitForSelector('[data-cure="load_sidecar"]');
+  assert.equal(await page.textContent('#error-code'), 'E_SPACING');
+  await idle(page);
+  const [chooser] = await Promise.all([page.waitForEvent('filechooser'), page.click('[data-cure="load_sidecar"]')]);
+  await chooser.setFiles(table('[1.5, 1.5]', 9.5));
+  await page.waitForSelector('#volume:not([hidden])');
+  await idle(page);
+  assert.equal(await spacing(), '1.5 × 1.5 × 9.5 mm');
+  assert.equal(await page.locator('[data-accept="W_SPACING"]').count(), 0);
+
+  // Twice as far between the slices as the table says.
+  const other = Buffer.from(await sampleNifti());
+  for (const at of [88, 280 + 8, 296 + 8, 312 + 8]) other.writeFloatLE(2 * other.readFloatLE(at), at);
+  await page.setInputFiles('#file', { name: 'x.nii', mimeType: 'application/octet-stream', buffer: other });
+  await page.waitForFunction(() => /× 19 mm/.test(document.querySelector('#strip').textContent));
+  await idle(page);
+  const range = await page.locator('#strip dd').last().textContent();
+  const [second] = await Promise.all([page.waitForEvent('filechooser'), page.click('[data-correct="load_sidecar"]')]);
+  await second.setFiles(table('[1.5]', 9.5, -1024));
+  await page.waitForFunction(() => /× 9.5 mm/.test(document.querySelector('#strip').textContent));
+  await idle(page);
+  assert.equal(await page.locator('#strip dd').last().textContent(), range, 'the values are those of the header');
+  assert.equal(await page.locator('[data-accept="W_SPACING"]').count(), 1, 'asked about');
+  assert.equal(await page.locator('[data-accept="W_HU_RAW"]').count(), 1, 'as is the other scaling');
+  assert.equal(await page.textContent('#corrected-text'), `${MESSAGES.corrected[0]} ${text('corrected_spacing', { mm: '1.5 × 1.5 × 9.5' })}`);
+  await page.click('#uncorrect');
+  await page.waitForFunction(() => /× 19 mm/.test(document.querySelector('#strip').textContent));
+  await idle(page);
+  await page.setInputFiles('#sidecar', { name: 'm.csv', mimeType: 'text/csv', buffer: Buffer.from('VolumeName,RescaleIntercept,RescaleSlope\nx,0,1') });
+  await page.waitForSelector('#error:not([hidden])');
+  assert.equal(await page.textContent('#error-code'), 'SIDECAR');
+  await finish();
+});
+
+test('a metadata table: one row needs no name, spacing where it has it, and what is refused', () => {
   const head = 'VolumeName;RescaleSlope;RescaleIntercept';
-  assert.deepEqual(scalingIn(`${head}\na.nii.gz;1;-1024`, 'b'), { slope: 1, intercept: -1024 });
-  for (const bad of ['', 'a,b\n1,2', head, `${head}\na;1;`, `${head}\na;1;x`]) assert.throws(() => scalingIn(bad, 'a'), { code: 'SIDECAR' }, bad);
+  assert.deepEqual(rowIn(`${head}\na.nii.gz;1;-1024`, 'b'), { scaling: { slope: 1, intercept: -1024 } });
+  const spaced = (xy, z) => rowIn(`${head};XYSpacing;ZSpacing\na;1;0;${xy};${z}`, 'a').sidecar;
+  for (const [xy, expected] of [['[0.5, 0.75]', [0.5, 0.75]], ['"[0.5]"', [0.5]], ['0.5', [0.5]], ['(0.5,0.75)', [0.5, 0.75]]]) {
+    assert.deepEqual(spaced(xy, ' 2 '), { rescaleSlope: 1, rescaleIntercept: 0, xySpacing: expected, zSpacing: 2 }, xy);
+  }
+  for (const [xy, z] of [['', 2], ['[]', 2], ['x', 2], ['0', 2], ['0.5', 0], ['0.5', ''], ['0.5', -1], ['[0.5,]', 2]]) assert.throws(() => spaced(xy, z), { code: 'SIDECAR' }, `${xy} ${z}`);
+  for (const bad of ['', 'a,b\n1,2', head, `${head}\na;1;`, `${head}\na;1;x`]) assert.throws(() => rowIn(bad, 'a'), { code: 'SIDECAR' }, bad);
 });

@@ -8,6 +8,7 @@
 
 mod agreement;
 mod allocation;
+mod background;
 mod checkpoint;
 mod command;
 mod edits;

@@ -591,6 +591,70 @@ fn sidecars_and_headers_are_not_both_applied() {
     }
 }
 
+/// Codes of the findings, and the spacing, of a file that is read with a metadata row.
+fn with_row(file: &[u8], orientation: OrientationMode, sidecar: &Sidecar) -> (String, [f64; 3]) {
+    let options = ReadOptions { orientation, sidecar: Some(sidecar.clone()), ..ReadOptions::default() };
+    let volume = read(file, &options).unwrap();
+    (codes(volume.findings()), volume.spacing_mm())
+}
+
+#[test]
+fn the_spacing_of_a_metadata_row_is_used_where_the_header_lacks_it_or_differs() {
+    let row = |xy: &[f64], z| Sidecar { slope: 1.0, intercept: 0.0, xy_spacing: xy.to_vec(), z_spacing: z };
+    let auto = OrientationMode::Auto;
+    let plain = bytes("v01_i16_le.nii");
+    let own = read(&plain, &ReadOptions::default()).unwrap();
+    let [x, y, z] = own.spacing_mm();
+    // The same numbers say nothing new.
+    assert_eq!(with_row(&plain, auto, &row(&[x, y], z)), (String::new(), [x, y, z]));
+    // Other ones are taken, and asked about; one in-plane number is for both axes.
+    assert_eq!(with_row(&plain, auto, &row(&[0.5], 2.5)), ("W_SPACING".into(), [0.5, 0.5, 2.5]));
+    assert_eq!(with_row(&plain, auto, &row(&[x, y], z + 0.5)), ("W_SPACING".into(), [x, y, z + 0.5]));
+    // A header without spacing is refused alone, and completed by a row: nothing contradicts it.
+    let lacking = bytes("o14_pixdim_zero.nii");
+    assert_eq!(read(&lacking, &ReadOptions::default()).unwrap_err().code(), "E_SPACING");
+    assert_eq!(with_row(&lacking, auto, &row(&[0.5, 0.75], 2.0)).1, [0.5, 0.75, 2.0]);
+    let bare = patched(&[(80, &f32s(&[0.0, 0.0, 0.0])), (252, &i16s(&[0, 0]))]);
+    assert_eq!(
+        with_row(&bare, OrientationMode::AssumeLps, &row(&[0.5, 0.75], 2.0)),
+        ("W_NOXFORM".into(), [0.5, 0.75, 2.0])
+    );
+    // Stored as (z, x, y): the row is along the stored axes, the volume's spacing along the canonical ones.
+    let turned = bytes("o12_sagittal.nii");
+    assert_eq!(with_row(&turned, auto, &row(&[2.5, 0.5], 0.75)), ("W_SPACING".into(), [0.5, 0.75, 2.5]));
+    // Directions and origin stay; the columns of the affine are as long as the spacing.
+    let options = ReadOptions { sidecar: Some(row(&[0.5, 0.75], 2.0)), ..ReadOptions::default() };
+    let [before, after] = [own.affine(), read(&plain, &options).unwrap().affine()];
+    for line in 0..3 {
+        assert_eq!(before[line][3], after[line][3]);
+        for (axis, mm) in [0.5, 0.75, 2.0].into_iter().enumerate() {
+            assert!((after[line][axis] - before[line][axis] * mm / [x, y, z][axis]).abs() < 1e-9);
+        }
+    }
+    for broken in [row(&[], 1.0), row(&[0.5], 0.0), row(&[f64::NAN], 1.0), row(&[0.5, 1e9], 1.0)] {
+        let options = ReadOptions { sidecar: Some(broken), ..ReadOptions::default() };
+        assert_eq!(read(&plain, &options).unwrap_err().code(), "INVALID_ARGUMENT");
+    }
+}
+
+#[test]
+fn a_row_is_not_asked_about_when_the_caller_knows_the_unit() {
+    let sidecar = Sidecar { slope: 2.0, intercept: 100.0, xy_spacing: vec![0.5], z_spacing: 2.0 };
+    let file = bytes("v04_u16_inter-1024.nii");
+    let read_as = |scaling| {
+        read(&file, &ReadOptions { scaling, sidecar: Some(sidecar.clone()), ..ReadOptions::default() }).unwrap()
+    };
+    let (header, given) = (read_as(ScalingSource::Header), read_as(ScalingSource::Given));
+    assert_eq!(header.source().pending_scaling, Some([2.0, 100.0]));
+    assert_eq!(given.source().pending_scaling, None);
+    assert_eq!((given.spacing_mm(), given.stored_voxels()[0]), ([0.5, 0.5, 2.0], -1000));
+    assert_eq!(given.source().header_scaling, Some([1.0, -1024.0]));
+    assert_eq!(
+        read(&bytes("v08_i16_slope0_inter5.nii"), &ReadOptions::default()).unwrap().source().header_scaling,
+        None
+    );
+}
+
 /// What `read` refuses: file, code, both sentences of 6.2.
 const REFUSED: &[(&str, &str, &str, &str)] = &[
     ("b24_empty.nii", "E_EMPTY", "The file is empty.", "文件为空。"),

@@ -58,6 +58,7 @@ export async function example(file: File, signal: AbortSignal): Promise<string> 
   // @ts-expect-error there are four variants
   await session.explain(volume, { label: 'Lung nodule', variant: 'gradient' });
   const best = ranking.rows[0]?.cosine ?? 0;
+  console.log(ranking.background && ranking.background.shareBelow * ranking.background.pairs, volume.headerScaling?.[0]);
   try {
     await session.loadModel({ files: new Map([['manifest.json', new Blob([])]]) });
   } catch (error) {
