@@ -19,14 +19,11 @@ use rayon::prelude::*;
 use serde_json::json;
 
 const SPATIAL_NORM: &str = "visual_transformer.enc_spatial_transformer.norm_out";
-/// Phantoms that the gates begin with and learn from, steps, and phantoms of a step.
-const FIRST: usize = 256;
+/// Phantoms that the gates learn from, those of a step, and those that units are made equally long on.
 const LEARNED: usize = 1500;
-const STEPS: usize = 600;
 const BATCH: usize = 16;
+const SCALED: usize = 256;
 const RATE: f32 = 0.01;
-/// Marked share of a patch from which on it counts as one that holds the finding.
-const HELD: f32 = 0.4;
 
 impl Trainer<'_> {
     /// Makes the last norm of the spatial transformer a plain one and the classifier of patches fit that: the next norm then finds
@@ -77,8 +74,8 @@ impl Trainer<'_> {
         let full = |phantom: usize| tokens[phantom].iter().map(|x| x.to_f32()).collect::<Vec<f32>>();
         let holders: Vec<Vec<bool>> = (0..count).map(|phantom| grids.most_marked(phantom)).collect();
         let places = places(&self.manifest.vision);
-        let mut means = [0.0; 2];
-        for step in 1..=STEPS {
+        let (mut means, steps) = ([0.0; 2], self.arguments.gate_steps);
+        for step in 1..=steps {
             let mut rng = Rng::new(self.arguments.seed, &format!("gates {step}"));
             let picked: Vec<usize> = (0..BATCH).map(|_| rng.below(count)).collect();
             let parts: Vec<([f32; 2], Gradients)> = picked
@@ -98,7 +95,7 @@ impl Trainer<'_> {
                 gradients.merge(part);
                 means.iter_mut().zip(losses).for_each(|(mean, x)| *mean += x / 100.0);
             }
-            let done = step as f32 / STEPS as f32;
+            let done = step as f32 / steps as f32;
             gates.step(&gradients, RATE * (0.5 * (1.0 + (std::f32::consts::PI * done).cos()) + 0.02), step);
             if step.is_multiple_of(100) {
                 self.note(json!({ "gates": step, "whether": means[0], "where": means[1] }))?;
@@ -106,7 +103,7 @@ impl Trainer<'_> {
             }
         }
         // Where a finding is for certain, there is to be as much of it as of the base direction.
-        let held: Vec<[f32; 2]> = (0..FIRST.min(count))
+        let held: Vec<[f32; 2]> = (0..SCALED.min(count))
             .into_par_iter()
             .map(|phantom| gates::evidence(&gates, &full(phantom)).into_iter().zip(&holders[phantom]).collect::<Vec<_>>())
             .fold(|| vec![[0.0; 2]; n], |mut sums, rows| {

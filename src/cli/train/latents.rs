@@ -146,7 +146,7 @@ impl Trainer<'_> {
         let pointed = (shares.clone() * leaves.constant(&dshares, shares.dims())).sum();
         let asked = losses::prompt_loss(&leaves, z.clone(), prompts, &Truth(&image_truth));
         let facts = losses::facts_loss(&leaves, z.clone(), &Truth(&image_truth));
-        let contrast = losses::contrast(&leaves, z.clone(), texts, &truth[..picked.len()], &truth);
+        let contrast = losses::contrast(&leaves, a.kind(), z.clone(), texts, &truth[..picked.len()], &truth);
         let [right, wrong] = [right, wrong].map(|t| leaves.constant(&t, [owners.len(), latent]));
         let edits = losses::edits_loss(&leaves, z, right, wrong, &owners);
         let parts = [asked.clone(), facts.clone(), contrast.clone(), edits.clone()];

@@ -6,6 +6,7 @@
 
 mod algebra;
 mod codebook;
+mod contrast;
 mod data;
 mod evidence;
 mod gates;
@@ -79,6 +80,9 @@ pub(crate) struct Arguments {
     /// Steps of the text tower with rounded weights
     #[arg(long, value_name = "N", default_value = "250")]
     rounded_steps: usize,
+    /// Steps of the gates that tell what findings a patch holds
+    #[arg(long, value_name = "N", default_value = "600")]
+    gate_steps: usize,
     /// Steps of the projection, with the image tower as it is
     #[arg(long, value_name = "N", default_value = "1000")]
     latent_steps: usize,
@@ -106,6 +110,12 @@ pub(crate) struct Arguments {
     /// Weight of InfoNCE between images and reports
     #[arg(long, value_name = "W", default_value = "0.5")]
     contrast: f32,
+    /// Leave the own text out of those that it is compared with (decoupled contrastive learning)
+    #[arg(long)]
+    decoupled: bool,
+    /// Share of the target that similar texts get instead of the own one
+    #[arg(long, value_name = "S", default_value = "0")]
+    soft_targets: f32,
     /// Weight of the comparison with reports that have one fact changed
     #[arg(long, value_name = "W", default_value = "1")]
     edits: f32,
@@ -121,6 +131,12 @@ pub(crate) struct Arguments {
     /// Stop after so many steps; the same command without this goes on
     #[arg(long, value_name = "N")]
     pause_after: Option<usize>,
+}
+
+impl Arguments {
+    fn kind(&self) -> contrast::Kind {
+        contrast::Kind { decoupled: self.decoupled, soft: self.soft_targets.clamp(0.0, 1.0) }
+    }
 }
 
 /// Shape of the demo model: 12 × 12 × 12 tokens of 30 mm.
