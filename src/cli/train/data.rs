@@ -261,6 +261,17 @@ impl Grids {
         self.marks[start..start + slab_len].iter().map(|&count| (f32::from(count) / MARKED).min(1.0))
     }
 
+    /// Which patches hold at least half as much of each finding as the one with the most, `[depth, plane, findings]`: those that the pointing
+    /// game counts as hits.
+    pub fn most_marked(&self, phantom: usize) -> Vec<bool> {
+        let count = self.depth() * self.plane() * FINDINGS.len();
+        let marks = &self.marks[phantom * count..][..count];
+        let mut most = [0; FINDINGS.len()];
+        marks.iter().enumerate().for_each(|(i, &x)| most[i % FINDINGS.len()] = x.max(most[i % FINDINGS.len()]));
+        let holds = |(i, &x): (usize, &u8)| x > 0 && 2 * u16::from(x) >= u16::from(most[i % FINDINGS.len()]);
+        marks.iter().enumerate().map(holds).collect()
+    }
+
     /// Slabs that hold each finding, as (phantom, slab).
     pub fn holders(&self, phantoms: usize) -> Vec<Vec<(usize, usize)>> {
         let mut holders = vec![Vec::new(); FINDINGS.len()];

@@ -11,6 +11,7 @@ use super::texts::Told;
 use super::tower;
 use crate::cli::phantom::rng::Rng;
 use crate::cli::phantom::truth::FINDINGS;
+use anyhow::Result;
 use serde_json::Value;
 use serde_json::json;
 
@@ -30,10 +31,10 @@ fn edit(own: Facts, other: Facts) -> usize {
 
 impl Trainer<'_> {
     /// Quality on held-out phantoms.
-    pub(super) fn judge(&self, codes: &[Vec<u16>], depth: usize, told: &Told<'_>) -> Value {
+    pub(super) fn judge(&self, codes: &[Vec<u16>], depth: usize, told: &Told<'_>) -> Result<Value> {
         let latent = self.manifest.dim_latent;
         let (cases, bank, count) = (told.cases, &told.bank, told.cases.len());
-        let z = self.project(&self.regional(codes, depth));
+        let z = self.project(&self.regional(codes, depth))?;
         let z: Vec<&[f32]> = z.chunks_exact(latent).collect();
         let prompts: Vec<&[f32]> = told.prompts.chunks_exact(latent).collect();
         let areas: Vec<f64> = (0..FINDINGS.len())
@@ -72,8 +73,8 @@ impl Trainer<'_> {
         }
         let edits = edits.map(|[right, all]: [f64; 2]| rounded(right / all.max(1.0)));
         let macro_area = areas.iter().sum::<f64>() / areas.len() as f64;
-        json!({ "auroc": rounded(macro_area), "each": areas.iter().map(|x| rounded(*x)).collect::<Vec<_>>(),
-            "choice of 4 by impression, full text, keywords, findings": choice.map(rounded), "presence, side, lobe of 2": edits })
+        Ok(json!({ "auroc": rounded(macro_area), "each": areas.iter().map(|x| rounded(*x)).collect::<Vec<_>>(),
+            "choice of 4 by impression, full text, keywords, findings": choice.map(rounded), "presence, side, lobe of 2": edits }))
     }
 
     /// Per finding, how well the sum over patches of what the layer raises tells volumes with it from others, before the codebook and

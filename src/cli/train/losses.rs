@@ -1,13 +1,14 @@
 //! The losses that burn differentiates: of texts among themselves, and of image latents against texts.
 
 use super::super::phantom::truth::FINDINGS;
+use super::contrast;
+use super::contrast::Kind;
 use super::data::FACTS;
 use super::data::Facts;
 use super::text::Leaves;
 use burn::tensor::Int;
 use burn::tensor::Tensor;
 use burn::tensor::TensorData;
-use burn::tensor::activation::log_softmax;
 use ctmatch::model::inventory::TEMPERATURE_KEY;
 
 /// A linear reading of facts from latents of either side.
@@ -17,8 +18,6 @@ pub const FACTS_BIAS: &str = "train.facts.bias";
 pub const CONTRAST_SCALE: &str = "train.contrast_scale";
 /// Scale of what is read from unit latents.
 const READING: f32 = 10.0;
-/// What a pair that is no negative gets as its logit.
-const EXCLUDED: f32 = -1e4;
 
 /// `log(1 + exp(x))`
 fn softplus<const D: usize>(x: Tensor<D>) -> Tensor<D> {
@@ -67,28 +66,17 @@ fn alike((a, a_sided): (Facts, bool), (b, b_sided): (Facts, bool)) -> bool {
     if a_sided && b_sided { a == b } else { a.present == b.present }
 }
 
-/// InfoNCE in both directions: row `i` belongs to column `i`; other columns that say the same are left out.
-///
-/// # Shape
-/// - `rows`: `[n, latent]`; `columns`: `[m, latent]`, m ≥ n
+/// Images or texts against texts, as [`contrast::contrast`] has it.
 pub fn contrast(
     leaves: &Leaves<'_>,
+    kind: Kind,
     rows: Tensor<2>,
     columns: Tensor<2>,
     row_truth: &[(Facts, bool)],
     column_truth: &[(Facts, bool)],
 ) -> Tensor<1> {
-    let (n, m) = (row_truth.len(), column_truth.len());
-    let scale: Tensor<1> = leaves.scalar(CONTRAST_SCALE).exp();
-    let excluded: Vec<f32> = (0..n * m)
-        .map(|at| (at / m, at % m))
-        .map(|(i, j)| if i != j && alike(row_truth[i], column_truth[j]) { EXCLUDED } else { 0.0 })
-        .collect();
-    let logits = rows.matmul(columns.transpose()) * scale.unsqueeze() + leaves.constant(&excluded, [n, m]);
-    let diagonal: Tensor<2, Int> =
-        Tensor::from_data(TensorData::new((0..n as i32).collect::<Vec<_>>(), [n, 1]), &leaves.device);
-    let entropy = |logits: Tensor<2>| log_softmax(logits, 1).gather(1, diagonal.clone()).mean().neg();
-    (entropy(logits.clone()) + entropy(logits.slice_dim(1, 0..n).transpose())) * 0.5
+    let pairs = row_truth.iter().flat_map(|row| column_truth.iter().map(|column| alike(*row, *column)));
+    contrast::contrast(kind, rows, columns, leaves.scalar(CONTRAST_SCALE).exp(), &pairs.collect::<Vec<_>>())
 }
 
 /// That an image is closer to its report than to the same with one fact changed; `wrong` in the order of `owners`.

@@ -6,13 +6,18 @@
 
 mod algebra;
 mod codebook;
+mod contrast;
 mod data;
+mod evidence;
+mod gates;
+mod grid;
 mod image;
 mod judge;
 mod latents;
 mod losses;
 mod parameters;
 mod projection;
+mod rounding;
 mod slabs;
 mod start;
 mod text;
@@ -72,6 +77,12 @@ pub(crate) struct Arguments {
     /// Steps on slabs
     #[arg(long, value_name = "N", default_value = "3000")]
     slab_steps: usize,
+    /// Steps of the text tower with rounded weights
+    #[arg(long, value_name = "N", default_value = "250")]
+    rounded_steps: usize,
+    /// Steps of the gates that tell what findings a patch holds
+    #[arg(long, value_name = "N", default_value = "600")]
+    gate_steps: usize,
     /// Steps of the projection, with the image tower as it is
     #[arg(long, value_name = "N", default_value = "1000")]
     latent_steps: usize,
@@ -84,6 +95,9 @@ pub(crate) struct Arguments {
     /// Largest learning rate
     #[arg(long, value_name = "R", default_value = "0.003")]
     rate: f32,
+    /// The same for the text tower with rounded weights
+    #[arg(long, value_name = "R", default_value = "0.001")]
+    rounded_rate: f32,
     /// The same for latents
     #[arg(long, value_name = "R", default_value = "0.001")]
     latent_rate: f32,
@@ -96,9 +110,18 @@ pub(crate) struct Arguments {
     /// Weight of InfoNCE between images and reports
     #[arg(long, value_name = "W", default_value = "0.5")]
     contrast: f32,
+    /// Leave the own text out of those that it is compared with (decoupled contrastive learning)
+    #[arg(long)]
+    decoupled: bool,
+    /// Share of the target that similar texts get instead of the own one
+    #[arg(long, value_name = "S", default_value = "0")]
+    soft_targets: f32,
     /// Weight of the comparison with reports that have one fact changed
     #[arg(long, value_name = "W", default_value = "1")]
     edits: f32,
+    /// Weight of where the answers to the prompts come from
+    #[arg(long, value_name = "W", default_value = "0.3")]
+    pointing: f32,
     /// Texts of other phantoms that every step compares with, beside those of its own
     #[arg(long, value_name = "N", default_value = "64")]
     queue: usize,
@@ -108,6 +131,12 @@ pub(crate) struct Arguments {
     /// Stop after so many steps; the same command without this goes on
     #[arg(long, value_name = "N")]
     pause_after: Option<usize>,
+}
+
+impl Arguments {
+    fn kind(&self) -> contrast::Kind {
+        contrast::Kind { decoupled: self.decoupled, soft: self.soft_targets.clamp(0.0, 1.0) }
+    }
 }
 
 /// Shape of the demo model: 12 × 12 × 12 tokens of 30 mm.
@@ -121,7 +150,7 @@ fn shape(vocabulary: usize) -> Value {
     })
 }
 
-const STAGES: [&str; 3] = ["text", "slabs", "latents"];
+const STAGES: [&str; 4] = ["text", "slabs", "rounded text", "latents"];
 
 struct Trainer<'a> {
     arguments: &'a Arguments,
@@ -163,7 +192,7 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
         return Ok(());
     }
     let checkpoint = arguments.work.join("checkpoint.safetensors");
-    trainer.fold();
+    trainer.fold()?;
     files::write(&checkpoint, &trainer.parameters.checkpoint()?)?;
     convert::run(&convert::Arguments::of_demo(checkpoint, vocabulary_file, arguments.out.clone(), shape_file), global)
 }
@@ -209,7 +238,7 @@ impl Trainer<'_> {
         let done = self.step as f32 / steps as f32;
         let rise = ((self.step + 1) as f32 / 60.0).min(1.0);
         let a = self.arguments;
-        let rate = [a.rate, a.rate, a.latent_rate][self.stage];
+        let rate = [a.rate, a.rate, a.rounded_rate, a.latent_rate][self.stage];
         rate * rise * (0.5 * (1.0 + (std::f32::consts::PI * done).cos()) * 0.97 + 0.03)
     }
 
@@ -241,7 +270,7 @@ impl Trainer<'_> {
         let seeds: Vec<u64> = (0..a.phantoms as u64).map(|n| a.seed.wrapping_mul(1 << 20) + n).collect();
         let cases: Vec<Case> = seeds.par_iter().map(|&seed| Case::new(seed, &choice)).collect();
         if self.stage == 0 {
-            self.text_stage(&cases, tokenizer)?;
+            self.text_stage(&cases, tokenizer, a.text_steps)?;
             self.end_stage(a.text_steps)?;
         }
         if self.paused() {
@@ -263,6 +292,13 @@ impl Trainer<'_> {
             self.end_stage(a.slab_steps)?;
         }
         if self.stage == 2 && !self.paused() {
+            self.text_stage(&cases, tokenizer, a.rounded_steps)?;
+            if self.step >= a.rounded_steps {
+                self.round_texts()?;
+            }
+            self.end_stage(a.rounded_steps)?;
+        }
+        if self.stage == 3 && !self.paused() {
             let held_cases: Vec<Case> = held_out.par_iter().map(|&seed| Case::new(seed, &choice)).collect();
             let prompts = self.prompt_difference(tokenizer)?;
             let cases = &cases[..a.latent_phantoms.min(cases.len())];

@@ -10,6 +10,7 @@ use super::image::DIRECTIONS;
 use super::texts::Told;
 use super::tower;
 use crate::cli::phantom::truth::FINDINGS;
+use anyhow::Result;
 use ctmatch::weights::schema::VisionConfig;
 
 pub const PROJECTION: &str = "to_visual_latent.weight";
@@ -143,7 +144,7 @@ impl Trainer<'_> {
     }
 
     /// The regional projection without its split.
-    fn folded(&self) -> Vec<f32> {
+    pub(super) fn folded(&self) -> Vec<f32> {
         let (centre, offset) = (&self.parameters[CENTRE], &self.parameters[OFFSET]);
         let mut weight = self.parameters[REGIONAL].to_vec();
         let square = tower::dot(centre, centre).max(1e-12);
@@ -154,26 +155,34 @@ impl Trainer<'_> {
         weight
     }
 
+    /// As the presets hold it.
+    pub(super) fn rounded_projection(&self) -> Result<Vec<f32>> {
+        let mut folded = self.folded();
+        self.round_projection(&mut folded)?;
+        Ok(folded)
+    }
+
     /// Writes what the checkpoint has: one projection for all places, and the codebook's rows in their lengths.
-    pub(super) fn fold(&mut self) {
+    pub(super) fn fold(&mut self) -> Result<()> {
         let (dim, places) = (self.manifest.vision.dim, places(&self.manifest.vision));
-        let folded = self.folded();
+        let folded = self.rounded_projection()?;
         let rows = folded.chunks_exact(regions() * dim);
         let all = rows.flat_map(|row| places.iter().flat_map(move |&region| &row[region * dim..][..dim])).copied();
         *self.parameters.values_mut(PROJECTION) = all.collect();
         let gains = self.parameters[image::GAIN].to_vec();
         let rows = self.parameters.values_mut(CODEBOOK).chunks_exact_mut(dim);
         rows.zip(gains).for_each(|(row, gain)| row.iter_mut().for_each(|x| *x *= gain));
+        self.round_trunk()
     }
 
     /// Unit latents of pooled tokens.
-    pub(super) fn project(&self, regional: &[f32]) -> Vec<f32> {
+    pub(super) fn project(&self, regional: &[f32]) -> Result<Vec<f32>> {
         let width = regions() * self.manifest.vision.dim;
-        let mut z = tower::linear(regional, width, &self.folded());
+        let mut z = tower::linear(regional, width, &self.rounded_projection()?);
         for z in z.chunks_exact_mut(self.manifest.dim_latent) {
             let length = tower::dot(z, z).sqrt().max(1e-12);
             z.iter_mut().for_each(|x| *x /= length);
         }
-        z
+        Ok(z)
     }
 }

@@ -7,6 +7,7 @@ use super::data::VIEWS;
 use super::losses;
 use super::losses::Truth;
 use super::parameters::Gradients;
+use super::rounding::TEXTS;
 use super::text::Leaves;
 use super::text::latents;
 use super::text::numbers;
@@ -42,9 +43,8 @@ impl Trainer<'_> {
         texts.iter().map(|text| Ok(tokenizer.encode(text)?.ids)).collect()
     }
 
-    pub(super) fn text_stage(&mut self, cases: &[Case], tokenizer: &Tokenizer) -> Result<()> {
+    pub(super) fn text_stage(&mut self, cases: &[Case], tokenizer: &Tokenizer, steps: usize) -> Result<()> {
         const CASES: usize = 16;
-        let steps = self.arguments.text_steps;
         let [present, absent] = prompts();
         let prompts = self.encode(tokenizer, &[present, absent].concat())?;
         while self.goes_on(steps) {
@@ -69,7 +69,8 @@ impl Trainer<'_> {
             ids.extend(prompts.iter().cloned());
             let ids: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
             let truth: Vec<_> = sayings.iter().map(|saying| (saying.facts, saying.sided)).collect();
-            let leaves = Leaves::new(&self.parameters, Device::flex().autodiff());
+            let rounded = if self.stage > 0 { Some(self.rounded(&TEXTS)?) } else { None };
+            let leaves = Leaves::new(rounded.as_ref().unwrap_or(&self.parameters), Device::flex().autodiff());
             let z = latents(&leaves, &self.manifest.text, &ids);
             let n = sayings.len();
             let part = |from: usize, to: usize| z.clone().slice_dim(0, from..to);
@@ -77,7 +78,7 @@ impl Trainer<'_> {
             let difference = part(n, n + FINDINGS.len()) - part(n + FINDINGS.len(), n + 2 * FINDINGS.len());
             let facts = losses::facts_loss(&leaves, said.clone(), &Truth(&truth));
             let asked = losses::prompt_loss(&leaves, said, difference, &Truth(&truth));
-            let contrast = losses::contrast(&leaves, part(0, CASES), part(CASES, n), &truth[..CASES], &truth[CASES..]);
+            let contrast = losses::contrast(&leaves, self.arguments.kind(), part(0, CASES), part(CASES, n), &truth[..CASES], &truth[CASES..]);
             let parts = [facts.clone(), asked.clone(), contrast.clone()];
             let loss = facts * 2.0 + asked + contrast * 0.2;
             let graph = loss.backward();
