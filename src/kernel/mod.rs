@@ -80,7 +80,7 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<&Tensor<1>>) -> Tens
     const LEAST_ROWS: usize = 64;
     let (device, [rows, depth], [columns, _]) = (x.device(), x.dims(), weight.dims());
     if packs_products(&device) && rows >= LEAST_ROWS {
-        count(2 * rows * depth * columns);
+        count(2 * rows * depth * columns, &device);
         let weight = Panels::of_columns(Rows::new(&host::values(weight), depth, depth));
         let bias = bias.map(|bias| host::values(bias.clone()));
         let out = weight.multiply(Rows::new(&host::values(x), depth, depth), bias.as_deref());
@@ -174,7 +174,7 @@ pub fn cosine_attention(
         host::normalize_heads(&mut q, inner, heads, &host::values(q_scale.clone() * scale));
         host::normalize_heads(&mut kv, 2 * inner, heads, &host::values(k_scale.clone()));
         if packs_products(&device) {
-            count(4 * sequences * heads * tokens * tokens * dim_head);
+            count(4 * sequences * heads * tokens * tokens * dim_head, &device);
             let bias = bias.map(|bias| host::values(bias.clone()));
             let out = host::attention(&q, &kv, [tokens, inner, dim_head], bias.as_deref());
             return host::tensor(out, [sequences, heads, tokens, dim_head], &device).swap_dims(1, 2).reshape(shape);
