@@ -100,7 +100,8 @@ fn a_manifest_with_impossible_numbers_is_refused() {
     assert_eq!(spoiled(&|_| ()), "");
     let order = "manifest: background: the quantiles must be cosines in ascending order";
     let line = "manifest: background: source and view must be one line of 1 to 120 characters";
-    let cases: [(&dyn Fn(&mut Background), &str); 9] = [
+    type Case<'a> = (&'a dyn Fn(&mut Background), &'a str);
+    let cases: [Case<'_>; 9] = [
         (&|b| b.quantiles = vec![0.5], "manifest: background: expected 2 to 1001 quantiles, found 1"),
         (&|b| b.quantiles = vec![0.0; 1002], "manifest: background: expected 2 to 1001 quantiles, found 1002"),
         (&|b| b.quantiles[1] = f32::NAN, order),
