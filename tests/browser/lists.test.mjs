@@ -97,18 +97,24 @@ test('scrolling by wheel: rows follow each other without a gap or a jump', async
   await page.hover('#report-list');
   /** Where rows in sight are, by place. */
   const tops = () => page.evaluate(() => Object.fromEntries([...document.querySelectorAll('#reports > li')].map((row) => [row.getAttribute('aria-posinset'), row.getBoundingClientRect().top])));
-  let before = await tops();
+  const scrollTop = () => page.evaluate(() => document.querySelector('#report-list').scrollTop);
+  let [before, all] = [await tops(), 0];
   for (let turn = 0; turn < 30; turn++) {
-    const by = turn < 15 ? 90 : -90;
+    const by = turn < 20 ? 90 : -90;
+    const start = await scrollTop();
     await page.mouse.wheel(0, by);
-    await page.waitForTimeout(60);
+    await page.waitForFunction((from) => document.querySelector('#report-list').scrollTop !== from, start);
+    await frames(page);
     const found = await seen(page, 'reports');
     assert.ok(found.covers && found.inOrder && found.count < 60, JSON.stringify(found));
     const now = await tops();
     const moved = Object.keys(now).filter((place) => place in before).map((place) => before[place] - now[place]);
-    assert.ok(moved.length > 5 && moved.every((pixels) => Math.abs(pixels - by) < 1.5), `${turn}: ${moved}`);
+    const [least, most] = [Math.min(...moved), Math.max(...moved)];
+    assert.ok(moved.length > 5 && most - least < 1.5 && Math.sign(least) === Math.sign(by) && Math.abs(most) < 92, `${turn}: ${moved}`);
+    all += most;
     before = now;
   }
+  assert.ok(Math.abs(all - 10 * 90) < 30, `as far as the wheel says: ${all}`);
   await finish();
 });
 
@@ -154,7 +160,7 @@ test('5,000 ranked rows: shown at once, counted for a screen reader, filtered; a
     const found = await seen(page, 'result');
     assert.ok(found.count < 60 && found.inOrder && found.covers, JSON.stringify(found));
     const head = await page.evaluate(() => {
-      const [row, table] = ['#result-head th', '#result-table'].map((name) => document.querySelector(name).getBoundingClientRect());
+      const [row, table] = ['#result-grid thead', '#result-table'].map((name) => document.querySelector(name).getBoundingClientRect());
       return row.top - table.top;
     });
     assert.ok(Math.abs(head) < 3, `the headings stay in sight: ${head}`);
@@ -175,11 +181,11 @@ test('5,000 ranked rows: shown at once, counted for a screen reader, filtered; a
   for (let i = 0; i < 40; i++) await page.keyboard.press('j');
   const focused = await page.evaluate(() => ({
     place: Number(document.activeElement.getAttribute('aria-rowindex')) - 2, top: document.activeElement.getBoundingClientRect().top,
-    head: document.querySelector('#result-head th').getBoundingClientRect().bottom,
+    head: document.querySelector('#result-grid thead').getBoundingClientRect().bottom,
   }));
   assert.equal(focused.place, 39);
   for (let i = 0; i < 30; i++) await page.keyboard.press('k');
-  const above = await page.evaluate(() => [document.activeElement.getBoundingClientRect().top, document.querySelector('#result-head th').getBoundingClientRect().bottom]);
+  const above = await page.evaluate(() => [document.activeElement.getBoundingClientRect().top, document.querySelector('#result-grid thead').getBoundingClientRect().bottom]);
   assert.ok(above[0] >= above[1] - 1, `the headings do not hide the row that has the focus: ${above}`);
   await finish();
 });

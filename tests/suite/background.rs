@@ -2,6 +2,7 @@
 
 use crate::command::ctmatch;
 use crate::command::json;
+use crate::command::model;
 use crate::command::path;
 use crate::store;
 use ctmatch::rank::Latent;
@@ -99,7 +100,8 @@ fn a_manifest_with_impossible_numbers_is_refused() {
     assert_eq!(spoiled(&|_| ()), "");
     let order = "manifest: background: the quantiles must be cosines in ascending order";
     let line = "manifest: background: source and view must be one line of 1 to 120 characters";
-    let cases: [(&dyn Fn(&mut Background), &str); 9] = [
+    type Case<'a> = (&'a dyn Fn(&mut Background), &'a str);
+    let cases: [Case<'_>; 9] = [
         (&|b| b.quantiles = vec![0.5], "manifest: background: expected 2 to 1001 quantiles, found 1"),
         (&|b| b.quantiles = vec![0.0; 1002], "manifest: background: expected 2 to 1001 quantiles, found 1002"),
         (&|b| b.quantiles[1] = f32::NAN, order),
@@ -131,7 +133,7 @@ fn stored(folder: &Path, add: impl FnOnce(&mut Store)) -> String {
 #[test]
 fn the_command_measures_a_store_and_writes_the_manifest() {
     let folder = TempDir::new().unwrap();
-    let model = path(folder.path());
+    let model_folder = path(folder.path());
     let manifest = folder.path().join("manifest.json");
     std::fs::write(&manifest, MODEL).unwrap();
     let cosines = [0.75, 0.5, 0.25];
@@ -141,7 +143,8 @@ fn the_command_measures_a_store_and_writes_the_manifest() {
             store.add_report(entry(&format!("p{i}"), &i.to_string()), &at(cosine), "full").unwrap();
         }
     });
-    let arguments = ["background", "--model", model, "--store", &store, "--source", "three made-up pairs", "--json"];
+    let arguments =
+        ["background", "--model", model_folder, "--store", &store, "--source", "three made-up pairs", "--json"];
     let said: Value = json(&arguments);
     assert_eq!((&said["pairs"], &said["volumes"]), (&6.into(), &3.into()));
     assert!((said["median"].as_f64().unwrap() - 0.5).abs() < 1e-3, "{said}");
@@ -174,8 +177,30 @@ fn the_command_measures_a_store_and_writes_the_manifest() {
         store.add_volume(entry("p", ""), &at(1.0)).unwrap();
         store.add_report(entry("p", "a"), &at(0.5), "full").unwrap();
     });
-    refused(&["background", "--model", model, "--store", &lone, "--source", "x"], "error[STORE]");
-    refused(&["background", "--model", model, "--store", &store, "--source", "a\nb"], "error[MANIFEST]");
+    refused(&["background", "--model", model_folder, "--store", &lone, "--source", "x"], "error[STORE]");
+    refused(&["background", "--model", model_folder, "--store", &store, "--source", "a\nb"], "error[MANIFEST]");
+}
+
+#[test]
+fn converting_again_keeps_the_numbers_of_equal_weights() {
+    let folder = TempDir::new().unwrap();
+    let path = Path::new(&model(&folder, "q8")).join("manifest.json");
+    let read = || Manifest::parse(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    let mut manifest = read();
+    let background = Some(measured(vec![-0.5, 0.0, 0.5]));
+    manifest.variants.get_mut("q8").unwrap().background = background.clone();
+    std::fs::write(&path, serde_json::to_string(&manifest).unwrap()).unwrap();
+    for weights in ["q8", "f16"] {
+        model(&folder, weights);
+        assert_eq!(read().variants["q8"].background, background, "{weights}");
+    }
+    assert_eq!(read().variants["f16"].background, None);
+    // Of other weights under the same name.
+    let mut manifest = read();
+    manifest.variants.get_mut("q8").unwrap().shards[0].sha256 = "0".repeat(64);
+    std::fs::write(&path, serde_json::to_string(&manifest).unwrap()).unwrap();
+    model(&folder, "q8");
+    assert_eq!(read().variants["q8"].background, None);
 }
 
 #[test]
