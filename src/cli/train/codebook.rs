@@ -4,6 +4,7 @@
 use super::Trainer;
 use super::algebra::average;
 use super::data::Grids;
+use super::evidence::Tokens;
 use super::gates::BIAS;
 use super::gates::STEP;
 use super::gates::WEIGHT;
@@ -20,7 +21,7 @@ use anyhow::Result;
 use rayon::prelude::*;
 
 const FEED: &str = "visual_transformer.enc_temporal_transformer.layers.0.3";
-/// Phantoms that thresholds and codes are made from.
+/// Phantoms that codes are made from.
 const PHANTOMS: usize = 256;
 /// Length of what the layer leaves of a token without findings, and of a finding for certain.
 const BASE: f32 = 4.0;
@@ -46,22 +47,10 @@ fn spread(rows: &mut [f32], base: &[f32], rng: &mut Rng) {
 
 impl Trainer<'_> {
     /// What `keep` takes of volumes as they are now.
-    pub(super) fn look<T: Send>(
-        &self,
-        grids: &Grids,
-        count: usize,
-        moved: bool,
-        keep: impl Fn(usize, Seen) -> T + Sync,
-    ) -> Vec<T> {
-        let vision = &self.manifest.vision;
-        let bias = image::position_bias(&self.parameters, vision);
-        let tower = Tower { config: vision, parameters: &self.parameters, bias: &bias };
-        let look = |phantom: usize| {
-            let mut rng = Rng::new(self.arguments.seed ^ phantom as u64, "look");
-            let patches = grids.patches(phantom, 0..grids.depth(), moved.then_some(&mut rng));
-            keep(phantom, image::see(&tower, &patches, grids.depth()))
-        };
-        (0..count).into_par_iter().map(look).collect()
+    pub(super) fn look<T: Send>(&self, tokens: &Tokens, count: usize, keep: impl Fn(Seen) -> T + Sync) -> Vec<T> {
+        let tower = Tower { config: &self.manifest.vision, parameters: &self.parameters, bias: &[] };
+        let look = |phantom: usize| keep(image::see(&tower, &tokens.of(phantom)));
+        (0..count.min(tokens.count())).into_par_iter().map(look).collect()
     }
 
     /// Gives the depth transformer's feed-forward layer one unit per finding and lets it take away all else: a token becomes a base
@@ -69,12 +58,10 @@ impl Trainer<'_> {
     /// directions only, then sees findings only.
     ///
     /// A unit is `value · gelu(gate)`. The norm before it has mean 0, so its bias along (1, …, 1) is a constant for both.
-    pub(super) fn raise_findings(&mut self, grids: &Grids, told: &Told<'_>) -> Result<()> {
+    pub(super) fn raise_findings(&mut self, tokens: &Tokens, grids: &Grids, told: &Told<'_>) -> Result<()> {
         /// The bias, and the gate of units that are to be linear: gelu(6) is 6.
         const CONSTANT: f32 = 6.0;
-        self.plain_norm();
-        self.round_trunk()?;
-        let gates = self.gates(grids, told)?;
+        let gates = self.gates(tokens, grids, told)?;
         let (dim, inner) = (self.manifest.vision.dim, self.manifest.vision.ff_inner());
         let (n, ones) = (FINDINGS.len(), 1.0 / (dim as f32).sqrt());
         let directions = self.directions();
@@ -129,11 +116,11 @@ impl Trainer<'_> {
     }
 
     /// Fills the codebook with the centres of tokens (spherical k-means), half of them of patches that hold a finding.
-    pub(super) fn fit_codebook(&mut self, grids: &Grids) -> Result<()> {
+    pub(super) fn fit_codebook(&mut self, tokens: &Tokens) -> Result<()> {
         let (dim, codes) = (self.manifest.vision.dim, self.manifest.vision.codebook_size);
         let mut rng = Rng::new(self.arguments.seed, "codebook");
         let directions = self.parameters[DIRECTIONS].to_vec();
-        let units = self.look(grids, PHANTOMS.min(self.arguments.phantoms), false, |_, seen| seen.units).concat();
+        let units = self.look(tokens, PHANTOMS, |seen| seen.units).concat();
         let evidence = tower::linear(&units, dim, &directions);
         let kinds = FINDINGS.len() + 1;
         let holders: Vec<Vec<usize>> = (0..FINDINGS.len())

@@ -19,11 +19,23 @@ use rayon::prelude::*;
 use serde_json::json;
 
 const SPATIAL_NORM: &str = "visual_transformer.enc_spatial_transformer.norm_out";
-/// Phantoms that the gates learn from, those of a step, and those that units are made equally long on.
-const LEARNED: usize = 1500;
+/// Phantoms of a step of the gates, and those that their units are made equally long on.
 const BATCH: usize = 16;
 const SCALED: usize = 256;
 const RATE: f32 = 0.01;
+
+/// Tokens of volumes, each `[depth, plane, dim]`.
+pub(super) struct Tokens(Vec<Vec<f16>>);
+
+impl Tokens {
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn of(&self, phantom: usize) -> Vec<f32> {
+        self.0[phantom].iter().map(|x| x.to_f32()).collect()
+    }
+}
 
 impl Trainer<'_> {
     /// Makes the last norm of the spatial transformer a plain one and the classifier of patches fit that: the next norm then finds
@@ -44,22 +56,22 @@ impl Trainer<'_> {
         self.parameters.values_mut(&format!("{SPATIAL_NORM}.beta")).fill(0.0);
     }
 
-    /// Tokens of slabs in half precision, `[depth, plane, dim]`.
-    fn slab_tokens(&self, grids: &Grids, count: usize) -> Vec<Vec<f16>> {
+    /// Tokens of volumes after the spatial transformer, in half precision; it stays as it is from here on.
+    pub(super) fn slab_tokens(&self, grids: &Grids, count: usize, moved: bool) -> Tokens {
         let vision = &self.manifest.vision;
         let bias = image::position_bias(&self.parameters, vision);
         let tower = Tower { config: vision, parameters: &self.parameters, bias: &bias };
         let one = |phantom: usize| {
             let mut rng = Rng::new(self.arguments.seed ^ phantom as u64, "look");
-            let patches = grids.patches(phantom, 0..grids.depth(), Some(&mut rng));
+            let patches = grids.patches(phantom, 0..grids.depth(), moved.then_some(&mut rng));
             let (tokens, _) = tower.forward(&patches, grids.depth(), true);
             tokens.into_iter().map(f16::from_f32).collect()
         };
-        (0..count).into_par_iter().map(one).collect()
+        Tokens((0..count).into_par_iter().map(one).collect())
     }
 
     /// Gates that have learned.
-    pub(super) fn gates(&mut self, grids: &Grids, told: &Told<'_>) -> Result<Parameters> {
+    pub(super) fn gates(&mut self, tokens: &Tokens, grids: &Grids, told: &Told<'_>) -> Result<Parameters> {
         let (n, dim) = (FINDINGS.len(), self.manifest.vision.dim);
         let mut gates = Parameters::default();
         let halved = |name: &str| self.parameters[name].iter().map(|x| 0.5 * x).collect::<Vec<f32>>();
@@ -69,9 +81,7 @@ impl Trainer<'_> {
         gates.insert(gates::SHARE, &[regions(), n], vec![0.5; regions() * n]);
         gates.insert(gates::NONE, &[n], vec![-1.0; n]);
         gates.insert(gates::SHARPNESS, &[n], vec![0.0; n]);
-        let count = LEARNED.min(told.cases.len());
-        let tokens = self.slab_tokens(grids, count);
-        let full = |phantom: usize| tokens[phantom].iter().map(|x| x.to_f32()).collect::<Vec<f32>>();
+        let count = tokens.count();
         let holders: Vec<Vec<bool>> = (0..count).map(|phantom| grids.most_marked(phantom)).collect();
         let places = places(&self.manifest.vision);
         let (mut means, steps) = ([0.0; 2], self.arguments.gate_steps);
@@ -86,7 +96,7 @@ impl Trainer<'_> {
                     let (holds, mut gradients) = (|i: usize, f: usize| holders[phantom][i * n + f], Gradients::default());
                     let scale = 1.0 / BATCH as f32;
                     let losses =
-                        gates::loss(&gates, &full(phantom), &places, &present, holds, scale, &mut gradients);
+                        gates::loss(&gates, &tokens.of(phantom), &places, &present, holds, scale, &mut gradients);
                     (losses, gradients)
                 })
                 .collect();
@@ -105,7 +115,7 @@ impl Trainer<'_> {
         // Where a finding is for certain, there is to be as much of it as of the base direction.
         let held: Vec<[f32; 2]> = (0..SCALED.min(count))
             .into_par_iter()
-            .map(|phantom| gates::evidence(&gates, &full(phantom)).into_iter().zip(&holders[phantom]).collect::<Vec<_>>())
+            .map(|phantom| gates::evidence(&gates, &tokens.of(phantom)).into_iter().zip(&holders[phantom]).collect::<Vec<_>>())
             .fold(|| vec![[0.0; 2]; n], |mut sums, rows| {
                 rows.iter().enumerate().filter(|(_, (_, held))| **held).for_each(|(i, (x, _))| {
                     sums[i % n][0] += x;

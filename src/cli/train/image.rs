@@ -153,10 +153,10 @@ pub struct Seen {
     pub codes: Vec<u16>,
 }
 
-/// Sends a volume's patches through the tower.
-pub fn see(tower: &Tower<'_>, patches: &[f32], depth: usize) -> Seen {
+/// Sends a volume's tokens after the spatial transformer through the rest of the tower.
+pub fn see(tower: &Tower<'_>, tokens: &[f32]) -> Seen {
     let dim = tower.config.dim;
-    let (mut units, _) = tower.forward(patches, depth, false);
+    let mut units = tower.along_depth(tokens, tokens.len() / dim / tower.plane());
     for unit in units.chunks_exact_mut(dim) {
         let factor = 1.0 / dot(unit, unit).sqrt().max(1e-12);
         unit.iter_mut().for_each(|x| *x *= factor);

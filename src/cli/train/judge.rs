@@ -4,7 +4,7 @@ use super::Trainer;
 use super::algebra::auroc;
 use super::algebra::rounded;
 use super::data::Facts;
-use super::data::Grids;
+use super::evidence::Tokens;
 use super::data::VIEWS;
 use super::image::DIRECTIONS;
 use super::texts::Told;
@@ -79,15 +79,15 @@ impl Trainer<'_> {
 
     /// Per finding, how well the sum over patches of what the layer raises tells volumes with it from others, before the codebook and
     /// after it.
-    pub(super) fn evidence_quality(&self, held: &Grids, codes: &[Vec<u16>], told: &Told<'_>) -> Value {
+    pub(super) fn evidence_quality(&self, tokens: &Tokens, codes: &[Vec<u16>], depth: usize, told: &Told<'_>) -> Value {
         let (dim, n) = (self.manifest.vision.dim, FINDINGS.len());
         let directions = &self.parameters[DIRECTIONS];
-        let before = self.look(held, codes.len(), false, |_, seen| {
+        let before = self.look(tokens, usize::MAX, |seen| {
             let along = tower::linear(&seen.units, dim, directions);
             let sums = (0..n).map(|f| along.chunks_exact(n + 1).map(|row| row[f] / row[n].max(0.1)).sum());
             sums.collect::<Vec<f32>>()
         });
-        let after = self.evidence(&self.regional(codes, held.depth()));
+        let after = self.evidence(&self.regional(codes, depth));
         let after = after.chunks_exact(after.len() / codes.len());
         let after: Vec<Vec<f32>> =
             after.map(|row| (0..n).map(|f| row.iter().skip(f).step_by(n).sum()).collect()).collect();

@@ -56,18 +56,24 @@ impl Trainer<'_> {
     ) -> Result<()> {
         let a = self.arguments;
         if self.step == 0 {
-            self.raise_findings(grids, told)?;
-            self.fit_codebook(grids)?;
+            self.plain_norm();
+            self.round_trunk()?;
         }
-        let codes: Vec<Vec<u16>> = self.look(grids, told.cases.len(), true, |_, seen| seen.codes);
-        let held_codes: Vec<Vec<u16>> = self.look(held, judged.cases.len(), false, |_, seen| seen.codes);
+        let tokens = self.slab_tokens(grids, told.cases.len(), true);
+        let held_tokens = self.slab_tokens(held, judged.cases.len(), false);
+        if self.step == 0 {
+            self.raise_findings(&tokens, grids, told)?;
+            self.fit_codebook(&tokens)?;
+        }
+        let codes: Vec<Vec<u16>> = self.look(&tokens, usize::MAX, |seen| seen.codes);
+        let held_codes: Vec<Vec<u16>> = self.look(&held_tokens, usize::MAX, |seen| seen.codes);
         let (depth, dim) = (grids.depth(), self.manifest.vision.dim);
         let places = places(&self.manifest.vision);
         if self.step == 0 {
             self.fit_projection(&codes, depth, told);
             self.centre(&codes, depth);
             let mut line = self.judge(&held_codes, depth, judged)?;
-            line["evidence"] = self.evidence_quality(held, &held_codes, judged);
+            line["evidence"] = self.evidence_quality(&held_tokens, &held_codes, depth, judged);
             line["texts"] = self.text_distances(judged);
             self.note(line)?;
         }

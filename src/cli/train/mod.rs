@@ -78,7 +78,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value = "3000")]
     slab_steps: usize,
     /// Steps of the text tower with rounded weights
-    #[arg(long, value_name = "N", default_value = "250")]
+    #[arg(long, value_name = "N", default_value = "150")]
     rounded_steps: usize,
     /// Steps of the gates that tell what findings a patch holds
     #[arg(long, value_name = "N", default_value = "600")]

@@ -425,7 +425,7 @@ pub struct Tape {
 }
 
 impl Tower<'_> {
-    fn plane(&self) -> usize {
+    pub fn plane(&self) -> usize {
         self.config.side() * self.config.side()
     }
 
@@ -510,6 +510,16 @@ impl Tower<'_> {
             run(&mut x, TEMPORAL, self.config.temporal_depth, temporal_layout)
         });
         (x, Tape { depth, patches, normed, embedded, spatial, after_spatial, temporal })
+    }
+
+    /// From tokens after the spatial transformer, `[depth, plane, dim]` of one volume, to those before the codebook, `[plane, depth, dim]`.
+    pub fn along_depth(&self, tokens: &[f32], depth: usize) -> Vec<f32> {
+        let mut x = swapped(tokens, [depth, self.plane()], self.config.dim);
+        for l in 0..self.config.temporal_depth {
+            x = self.layer(&format!("{TEMPORAL}.layers.{l}"), x, self.layouts(depth)[1]).0;
+        }
+        let [gamma, beta] = ["gamma", "beta"].map(|name| &self.parameters[&*format!("{TEMPORAL}.norm_out.{name}")]);
+        norm(&x, gamma, beta).0
     }
 
     /// Adds the gradients of all parameters for `dx`, the gradient of what [`Tower::forward`] returned.
