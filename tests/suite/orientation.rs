@@ -206,6 +206,9 @@ fn written_files_are_repeatable_and_bare() {
     assert_eq!((file[252], file[254]), (0, 1));
 }
 
+/// Cuts a slice or slab by its number and thickness in mm.
+type Cut<'a> = &'a dyn Fn(usize, f64) -> ctmatch::Result<Slice>;
+
 #[test]
 fn a_slab_is_the_highest_of_its_slices() {
     let volume = open("LPS");
@@ -213,7 +216,7 @@ fn a_slab_is_the_highest_of_its_slices() {
     let maker = Preprocessor::new(&volume, &config).unwrap();
     let model_axis = |plane| [Plane::Axial, Plane::Coronal, Plane::Sagittal].iter().position(|p| *p == plane).unwrap();
     for plane in [Plane::Axial, Plane::Coronal, Plane::Sagittal] {
-        let sources: [(f64, usize, &dyn Fn(usize, f64) -> ctmatch::Result<Slice>); 2] = [
+        let sources: [(f64, usize, Cut<'_>); 2] = [
             (SPACING[2 - model_axis(plane)], plane.count(DIMS), &|index, mm| slab(&volume, plane, index, mm)),
             (config.spacing_mm[model_axis(plane)], config.grid[model_axis(plane)], &|index, mm| {
                 model_slab(&maker, plane, index, mm)

@@ -205,7 +205,8 @@ fn kinds_of_contrast_have_their_slopes_and_their_order() {
     // Exactly: InfoNCE of one image, by hand.
     let row = |values: [f32; 2]| Tensor::<2>::from_data([values], &device);
     let pair = Tensor::<2>::from_data([[1.0f32, 0.0], [0.0, 1.0]], &device);
-    let by = |kind| text::numbers(contrast::contrast(kind, row([1.0, 0.0]), pair.clone(), scale.clone(), &[true, false]))[0];
+    let by =
+        |kind| text::numbers(contrast::contrast(kind, row([1.0, 0.0]), pair.clone(), scale.clone(), &[true, false]))[0];
     let one_way = (1.0 + (-2f32).exp()).ln();
     assert!((by(contrast::Kind::default()) - 0.5 * one_way).abs() < 1e-6);
     // The other way there is only the own image: nothing is left of its denominator, so only one direction is compared here.
@@ -313,7 +314,10 @@ fn a_paused_training_ends_in_the_same_model_as_one_in_one_go() {
     let variants = folder.path().join("variants");
     let scores = ["f32", "q8", "q4"].map(|preset| {
         let from = ["convert", path(&checkpoint), "--tokenizer", path(&words), "--config", path(&config), "--quiet"];
-        stdout(&[&from[..], &["--weights", preset, "--id", "demo", "--license", "CC0-1.0", "--out", path(&variants)]].concat());
+        stdout(
+            &[&from[..], &["--weights", preset, "--id", "demo", "--license", "CC0-1.0", "--out", path(&variants)]]
+                .concat(),
+        );
         let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("www/sample");
         let (volume, reports) = (sample.join("chest.nii.gz"), sample.join("reports.json"));
         let fixed = ["rank", "--model", path(&variants), "--volume", path(&volume), "--reports", path(&reports)];
