@@ -583,7 +583,7 @@ export interface Session extends AsyncDisposable {
   selfTest(o?: CallOptions): Promise<SelfTestResult>;
   /**
    * How long `encodeVolume` would take here: a few depth slabs of the volume (else of air) are encoded, and the time goes up with the exact
-   * count of operations. It costs up to a fifth of an encode; shaders that are not compiled yet are left out.
+   * count of operations. It costs about a fifth of an encode of the full-size model; shaders that are not compiled yet are left out.
    */
   estimate(v?: Volume, o?: { signal?: AbortSignal }): Promise<TimeEstimate>;
   readVolume(v: VolumeSource, o?: ReadOptions): Promise<Volume>;

@@ -7,7 +7,7 @@ use crate::volume::Volume;
 use crate::volume::preprocess::Preprocessor;
 use serde::Serialize;
 
-/// Slabs of the longer run on a GPU, which tells the part that grows with the work from the part that does not.
+/// Slabs of the longer run, which tells the part that grows with the work from the part that does not: unpacking weights, submitting.
 const SLABS: usize = 3;
 
 /// The time that one encode would take.
@@ -28,7 +28,7 @@ impl Session {
         self.manifest.vision.flops(depth, self.manifest.dim_latent) as u64
     }
 
-    /// Encodes a slab or three from the middle of a volume, or air, and reckons with the work that is left. `clock` is in milliseconds.
+    /// Encodes a slab, then three, from the middle of a volume, or air, and reckons with the work that is left. `clock` is in milliseconds.
     ///
     /// # Errors
     /// As [`Session::encode_volume`].
@@ -60,15 +60,12 @@ impl Session {
             Ok((clock() - from, self.image_flops(slabs) as f64))
         };
         let work = self.image_flops(depth);
-        let encode_volume_ms = if self.device.is_gpu() {
+        if self.device.is_gpu() {
             run(1).await?; // compiles
-            let ((short, less), (long, more)) = (run(1).await?, run(SLABS.min(depth)).await?);
-            let per_flop = if more > less { ((long - short) / (more - less)).max(0.0) } else { 0.0 };
-            short.max(long - (more - less) * per_flop) + (work as f64 - less) * per_flop
-        } else {
-            let (short, less) = run(1).await?;
-            short * work as f64 / less
-        };
+        }
+        let ((short, less), (long, more)) = (run(1).await?, run(SLABS.min(depth)).await?);
+        let per_flop = if more > less { ((long - short) / (more - less)).max(0.0) } else { 0.0 };
+        let encode_volume_ms = short + (work as f64 - less) * per_flop;
         Ok(TimeEstimate { encode_volume_ms, flops: work, measured_ms: clock() - started })
     }
 }
