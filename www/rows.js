@@ -45,8 +45,12 @@ export class Rows {
     new ResizeObserver(() => {
       if (!this.#isLong || width === scroller.clientWidth) return;
       width = scroller.clientWidth;
+      const place = this.#firstInSight();
       this.#heights.fill(0);
       this.#usual = 0;
+      this.#draw();
+      if (place === undefined) return;
+      scroller.scrollTop = this.#top(place);
       this.#draw();
     }).observe(scroller);
   }
@@ -73,7 +77,6 @@ export class Rows {
       const { scrollTop } = this.#scroller;
       this.#runway.style.paddingBottom = `${ROW_HEIGHT * this.count}px`;
       this.#scroller.scrollTop = scrollTop;
-      this.#draw();
     }
     this.#draw();
   }
@@ -122,14 +125,24 @@ export class Rows {
     return place;
   }
 
-  #draw() {
+  /** The first and the last row in sight, by what is known of their heights. */
+  #range() {
     const { scrollTop, clientHeight } = this.#scroller;
-    const [from, to] = this.#isLong
-      ? [Math.max(0, this.#at(scrollTop) - AROUND), Math.min(this.count, this.#at(scrollTop + clientHeight) + 1 + AROUND)] : [0, this.count];
+    return [this.#at(scrollTop), this.#at(scrollTop + clientHeight)];
+  }
+
+  #firstInSight() {
+    const edge = this.#scroller.getBoundingClientRect().top;
+    return [...this.#made.keys()].toSorted((a, b) => a - b).find((place) => (this.#made.get(place)?.getBoundingClientRect().bottom ?? 0) > edge);
+  }
+
+  /** @param {number} [tries] what is drawn is measured, and may turn out to lie elsewhere */
+  #draw(tries = 3) {
+    const [first, last] = this.#isLong ? this.#range() : [0, this.count - 1];
+    const [from, to] = this.#isLong ? [Math.max(0, first - AROUND), Math.min(this.count, last + 1 + AROUND)] : [0, this.count];
     // One that stays is to stay where it is, whatever is found about the rows above it.
-    const edge = this.#isLong ? this.#scroller.getBoundingClientRect().top : 0;
-    const inSight = ([place, row]) => place >= from && place < to && row.getBoundingClientRect().bottom > edge;
-    const stays = this.#isLong ? [...this.#made].toSorted(([a], [b]) => a - b).find(inSight)?.[1] : undefined;
+    const seen = this.#isLong ? this.#firstInSight() : undefined;
+    const stays = seen !== undefined && seen >= from && seen < to ? this.#made.get(seen) : undefined;
     const before = stays?.getBoundingClientRect().top ?? 0;
     let lost = false;
     for (const [place, row] of this.#made) {
@@ -161,6 +174,8 @@ export class Rows {
     Object.assign(this.#runway.style, { paddingTop: `${this.#top(from)}px`, paddingBottom: `${all - this.#top(to)}px` });
     if (stays) this.#scroller.scrollTop += stays.getBoundingClientRect().top - before;
     if (lost) this.#scroller.focus({ preventScroll: true });
+    const [firstNow, lastNow] = this.#range();
+    if (tries > 0 && (firstNow < from || lastNow >= to)) this.#draw(tries - 1);
   }
 }
 

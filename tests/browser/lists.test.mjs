@@ -118,6 +118,24 @@ test('scrolling by wheel: rows follow each other without a gap or a jump', async
   await finish();
 });
 
+test('another width of the page: the same rows stay in sight', async () => {
+  const { page, finish } = await withReports();
+  await scroll(page, '#report-list', 0.4);
+  const { inSight: [first] } = await seen(page, 'reports');
+  for (const width of [500, 1600, 700]) {
+    await page.setViewportSize({ width, height: 800 });
+    await frames(page);
+    await frames(page);
+    const found = await seen(page, 'reports');
+    assert.ok(found.covers && found.inOrder && found.count < 60, `${width}: ${JSON.stringify(found)}`);
+    assert.ok(Math.abs(found.inSight[0] - first) <= 1, `${width}: ${first} ${JSON.stringify(found)}`);
+  }
+  await page.click('#lang-zh');
+  await frames(page);
+  assert.ok((await seen(page, 'reports')).covers, 'drawn again where it is');
+  await finish();
+});
+
 test('by keyboard: from row to row as far as one likes, also after the row was scrolled away', async () => {
   const { page, finish } = await withReports();
   const focused = () => page.evaluate(() => Number(document.activeElement.closest('#reports > li')?.getAttribute('aria-posinset')));
