@@ -93,7 +93,8 @@ impl Trainer<'_> {
                 .map(|&phantom| {
                     let present: Vec<bool> =
                         (0..n).map(|f| told.cases[phantom].views[0].facts.present >> f & 1 == 1).collect();
-                    let (holds, mut gradients) = (|i: usize, f: usize| holders[phantom][i * n + f], Gradients::default());
+                    let (holds, mut gradients) =
+                        (|i: usize, f: usize| holders[phantom][i * n + f], Gradients::default());
                     let scale = 1.0 / BATCH as f32;
                     let losses =
                         gates::loss(&gates, &tokens.of(phantom), &places, &present, holds, scale, &mut gradients);
@@ -115,14 +116,19 @@ impl Trainer<'_> {
         // Where a finding is for certain, there is to be as much of it as of the base direction.
         let held: Vec<[f32; 2]> = (0..SCALED.min(count))
             .into_par_iter()
-            .map(|phantom| gates::evidence(&gates, &tokens.of(phantom)).into_iter().zip(&holders[phantom]).collect::<Vec<_>>())
-            .fold(|| vec![[0.0; 2]; n], |mut sums, rows| {
-                rows.iter().enumerate().filter(|(_, (_, held))| **held).for_each(|(i, (x, _))| {
-                    sums[i % n][0] += x;
-                    sums[i % n][1] += 1.0;
-                });
-                sums
+            .map(|phantom| {
+                gates::evidence(&gates, &tokens.of(phantom)).into_iter().zip(&holders[phantom]).collect::<Vec<_>>()
             })
+            .fold(
+                || vec![[0.0; 2]; n],
+                |mut sums, rows| {
+                    rows.iter().enumerate().filter(|(_, (_, held))| **held).for_each(|(i, (x, _))| {
+                        sums[i % n][0] += x;
+                        sums[i % n][1] += 1.0;
+                    });
+                    sums
+                },
+            )
             .reduce(|| vec![[0.0; 2]; n], |a, b| a.iter().zip(b).map(|(a, b)| [a[0] + b[0], a[1] + b[1]]).collect());
         for (step, [sum, held]) in gates.values_mut(gates::STEP).iter_mut().zip(held) {
             *step /= (sum / f32::max(held, 1.0)).max(0.1 * *step).max(1e-3);

@@ -148,7 +148,8 @@ impl Trainer<'_> {
         let texts = leaves.constant(&texts, [truth.len(), latent]);
         let prompts = leaves.constant(&told.prompts, [FINDINGS.len(), latent]);
         let shares = self.shares(&leaves, projection, prompts.clone());
-        let (pointing, dshares) = point(&numbers(shares.clone()), picked, &lengths, codes, grids, &self.manifest.vision);
+        let (pointing, dshares) =
+            point(&numbers(shares.clone()), picked, &lengths, codes, grids, &self.manifest.vision);
         let pointed = (shares.clone() * leaves.constant(&dshares, shares.dims())).sum();
         let asked = losses::prompt_loss(&leaves, z.clone(), prompts, &Truth(&image_truth));
         let facts = losses::facts_loss(&leaves, z.clone(), &Truth(&image_truth));

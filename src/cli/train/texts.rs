@@ -78,7 +78,14 @@ impl Trainer<'_> {
             let difference = part(n, n + FINDINGS.len()) - part(n + FINDINGS.len(), n + 2 * FINDINGS.len());
             let facts = losses::facts_loss(&leaves, said.clone(), &Truth(&truth));
             let asked = losses::prompt_loss(&leaves, said, difference, &Truth(&truth));
-            let contrast = losses::contrast(&leaves, self.arguments.kind(), part(0, CASES), part(CASES, n), &truth[..CASES], &truth[CASES..]);
+            let contrast = losses::contrast(
+                &leaves,
+                self.arguments.kind(),
+                part(0, CASES),
+                part(CASES, n),
+                &truth[..CASES],
+                &truth[CASES..],
+            );
             let parts = [facts.clone(), asked.clone(), contrast.clone()];
             let loss = facts * 2.0 + asked + contrast * 0.2;
             let graph = loss.backward();
