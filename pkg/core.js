@@ -232,7 +232,7 @@ class Volume extends AsVolume {
   constructor(raw, reading, host) {
     /** @type {VolumeFacts} */
     const info = raw.info();
-    super({ ...info, headerScaling: info.headerScaling ?? undefined });
+    super(info);
     this.#raw = raw;
     this.#host = host;
     this.reading = { ...reading, identifiers: ruleCounts(info.identifiers) };

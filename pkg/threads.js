@@ -12,21 +12,21 @@ const START_MS = 10_000;
 
 /** @type {Record<OneThread, string>} */
 export const ONE_THREAD = {
-  asked: 'one thread was asked for',
+  asked: 'as asked',
   'not-in-worker': 'only the package\'s own worker has more',
-  'not-isolated': 'the page is not cross-origin isolated: serve it with COOP and COEP',
-  'no-shared-memory': 'this browser has no memory or no waiting that threads can share',
-  'one-core': 'the browser tells of one processor core',
-  'no-relaxed-simd': 'this browser has no relaxed SIMD, which the module for threads uses',
-  'no-module': 'the module for threads is missing: `wasmUrl` was given without `cpuWasmUrl`, or it was not stored for offline use',
-  'gpu-failed': 'the CPU took over after the module for the GPU was started',
-  'not-started': 'the threads did not start; check worker-src and Trusted Types',
+  'not-isolated': 'the page is not cross-origin isolated (COOP and COEP)',
+  'no-shared-memory': 'no shared memory in this browser',
+  'one-core': 'one core in this browser',
+  'no-relaxed-simd': 'no relaxed SIMD in this browser',
+  'no-module': 'give `cpuWasmUrl` beside `wasmUrl`, or store it for offline use',
+  'gpu-failed': 'the CPU took over from the GPU',
+  'not-started': 'check worker-src and Trusted Types',
 };
 
 // A module with nothing but `f32x4.relaxed_madd` of three zeros.
-const ZERO = [0x41, 0, 0xfd, 0x0f];
 const RELAXED_SIMD = new Uint8Array([
-  0, 0x61, 0x73, 0x6d, 1, 0, 0, 0, 1, 5, 1, 0x60, 0, 1, 0x7b, 3, 2, 1, 0, 10, 19, 1, 17, 0, ...ZERO, ...ZERO, ...ZERO, 0xfd, 0x85, 2, 0xb,
+  0, 0x61, 0x73, 0x6d, 1, 0, 0, 0, 1, 5, 1, 0x60, 0, 1, 0x7b, 3, 2, 1, 0, 10, 19, 1, 17, 0,
+  0x41, 0, 0xfd, 0x0f, 0x41, 0, 0xfd, 0x0f, 0x41, 0, 0xfd, 0x0f, 0xfd, 0x85, 2, 0x0b,
 ]);
 
 /**

@@ -330,11 +330,15 @@ impl Volume {
         let high = voxels.iter().max().copied().unwrap_or(0);
         let findings: Vec<_> =
             self.findings.iter().map(|f| json!({ "code": f.code, "action": f.action, "params": f.params })).collect();
-        plain(&json!({
+        let mut facts = json!({
             "dims": v.dims(), "spacingMm": v.spacing_mm(), "orientation": v.orientation().code(),
             "orientationKnown": v.orientation_known(), "datatype": v.source().datatype, "findings": findings,
-            "headerScaling": v.source().header_scaling, "huRange": [low, high], "voxelBytes": 2 * voxels.len(), "identifiers": self.identifiers,
-        }))
+            "huRange": [low, high], "voxelBytes": 2 * voxels.len(), "identifiers": self.identifiers,
+        });
+        if let Some(scaling) = v.source().header_scaling {
+            facts["headerScaling"] = json!(scaling);
+        }
+        plain(&facts)
     }
 
     /// The texts behind the masked identifiers, in the same order: for the user who asks to see them.

@@ -200,8 +200,8 @@ ${process.env.COMMAND ?? 'ctmatch train-demo --work work --out www/model'}
 
 ${row('stage', 'steps', 'seconds', 'last losses')}
 | --- | --- | --- | --- |
-${['text', 'slabs', 'latents'].filter(last).map((stage) => {
-    const { stage: _, step, seconds: __, norm, 'held out': ___, 'slab auroc': ____, ...losses } = last(stage);
+${['text', 'slabs', 'rounded text', 'latents'].filter(last).map((stage) => {
+    const { stage: _, step, seconds: __, norm, 'held out': ___, 'slab auroc': ____, hits: _____, ...losses } = last(stage);
     return row(stage, step, seconds(stage), Object.entries(losses).map(([name, x]) => `${name} ${x.toFixed(3)}`).join(', '));
   }).join('\n')}
 
@@ -211,6 +211,6 @@ The whole log is \`train-log.jsonl\`. Times are those of two cores shared with m
 
 - Phantoms only. Their lesions, noise and reports are simpler than anything in a hospital.
 - Tokens are cubes of 30 mm: what is smaller than that is seen only as a change of its cube.
-${top1(q8, 'laterality').low <= 0.5 ? '- It does not tell left from right better than chance.\n' : ''}- The transformer along depth was not trained: its feed-forward layer is set from the classifier of patches, one unit per finding.
+${top1(q8, 'laterality').low <= 0.5 ? '- It does not tell left from right better than chance.\n' : ''}- The transformer along depth was not trained: its feed-forward layer holds one unit per finding, which learned on its own.
 - The projection is one matrix for each of 24 regions of the plane, not for each place.
 `);

@@ -87,6 +87,8 @@ fn the_image_tower_is_the_reference() {
         let ordered = tower::swapped(&tokens, [plane, depth], manifest.vision.dim);
         let expected = activations["vq_in"].f32().to_vec();
         assert_close(case.name, &ordered, &expected[..ordered.len()], 1e-4);
+        let (slabs, _) = tower.forward(&patches, depth, true);
+        assert_close(case.name, &tower.along_depth(&slabs, depth), &tokens, 1e-6);
     }
 }
 
@@ -312,7 +314,7 @@ fn a_paused_training_ends_in_the_same_model_as_one_in_one_go() {
     let [checkpoint, words, config] =
         ["checkpoint.safetensors", "vocab.txt", "config.json"].map(|name| folder.path().join("whole-work").join(name));
     let variants = folder.path().join("variants");
-    let scores = ["f32", "q8", "q4"].map(|preset| {
+    let cosines = ["f32", "q8", "q4"].map(|preset| {
         let from = ["convert", path(&checkpoint), "--tokenizer", path(&words), "--config", path(&config), "--quiet"];
         stdout(
             &[&from[..], &["--weights", preset, "--id", "demo", "--license", "CC0-1.0", "--out", path(&variants)]]
@@ -322,10 +324,10 @@ fn a_paused_training_ends_in_the_same_model_as_one_in_one_go() {
         let (volume, reports) = (sample.join("chest.nii.gz"), sample.join("reports.json"));
         let fixed = ["rank", "--model", path(&variants), "--volume", path(&volume), "--reports", path(&reports)];
         let ranking = json(&[&fixed[..], &["--variant", preset, "--device", "cpu", "--quiet", "--json"]].concat());
-        ranking["rows"].as_array().unwrap().iter().map(|row| row["score"].as_f64().unwrap()).collect::<Vec<_>>()
+        ranking["rows"].as_array().unwrap().iter().map(|row| row["cosine"].as_f64().unwrap()).collect::<Vec<_>>()
     });
-    for other in &scores[1..] {
-        assert!(scores[0].iter().zip(other).all(|(a, b)| (a - b).abs() < 1e-5), "{scores:?}");
+    for other in &cosines[1..] {
+        assert!(cosines[0].iter().zip(other).all(|(a, b)| (a - b).abs() < 1e-5), "{cosines:?}");
     }
     // From nothing to a folder that ranks, though so short a training knows nothing.
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("www/sample");

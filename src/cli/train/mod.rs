@@ -1,8 +1,9 @@
 //! `ctmatch train-demo`: the demo model, from a seed to a model folder.
 //!
-//! Three stages. The text tower learns to say which findings a report has and on which side. Then the spatial half of the image tower
-//! learns on single slabs which patch holds which finding (the generator knows). Last, the layer before the codebook and the codebook
-//! are set from what was learned, and the projection learns to meet the texts' latents, which stay as they are.
+//! Four stages. The text tower learns to say which findings a report has and on which side. Then the spatial half of the image tower
+//! learns on single slabs which patch holds which finding (the generator knows). Then the text tower learns to do with rounded weights.
+//! Last, gates learn how much of each finding is in a patch, the layer before the codebook and the codebook are set from them, and the
+//! projection learns to meet the texts' latents, which stay as they are.
 
 mod algebra;
 mod codebook;
