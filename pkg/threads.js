@@ -13,7 +13,7 @@ const START_MS = 10_000;
 /** @type {Record<OneThread, string>} */
 export const ONE_THREAD = {
   asked: 'as asked',
-  'not-in-worker': 'only the package\'s own worker has more',
+  'not-in-worker': 'only the package\'s worker has more',
   'not-isolated': 'the page is not cross-origin isolated (COOP and COEP)',
   'no-shared-memory': 'no shared memory in this browser',
   'one-core': 'one core in this browser',

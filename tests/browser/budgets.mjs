@@ -6,7 +6,7 @@ export const BUDGETS = {
   glueGzBytes: 11.5 * 1024, // pkg/wasm/ctmatch.js, made by wasm-bindgen
   cpuGlueGzBytes: 8 * 1024, // pkg/wasm/ctmatch_cpu.js
   appJsGzBytes: 36e3, // all scripts of the small Vite application of tests/consumers, glue included
-  wasmGzBytes: 3.7e6, // to come down to 2.0e6 (WEB_PACKAGE.md K-30)
+  wasmGzBytes: 3.75e6, // to come down to 2.0e6 (WEB_PACKAGE.md K-30)
   cpuWasmGzBytes: 1.7e6, // 1.57e6 measured
   // One volume through the embedded model
   dispatchesPerVolume: 532, // 521 measured
