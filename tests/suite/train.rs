@@ -296,7 +296,7 @@ fn a_paused_training_ends_in_the_same_model_as_one_in_one_go() {
         let [work, out] = ["work", "model"].map(|kind| folder.path().join(format!("{name}-{kind}")));
         let sizes = ["--phantoms", "4", "--latent-phantoms", "4", "--held-out", "3", "--slabs", "2", "--latents", "2"];
         let steps = ["--text-steps", "2", "--slab-steps", "2", "--latent-steps", "2", "--queue", "2"];
-        let rounded = ["--rounded-steps", "2", "--gate-steps", "2"];
+        let rounded = ["--four-bit-texts", "--rounded-steps", "2", "--gate-steps", "2"];
         let fixed = ["train-demo", "--quiet", "--work", path(&work), "--out", path(&out), "--pause-after", pause_after];
         stdout(&[&fixed[..], &sizes, &steps, &rounded].concat());
         (work, out)

@@ -1,7 +1,7 @@
 //! `ctmatch train-demo`: the demo model, from a seed to a model folder.
 //!
 //! Four stages. The text tower learns to say which findings a report has and on which side. Then the spatial half of the image tower
-//! learns on single slabs which patch holds which finding (the generator knows). Then the text tower learns to do with rounded weights.
+//! learns on single slabs which patch holds which finding (the generator knows). Then the text tower is rounded.
 //! Last, gates learn how much of each finding is in a patch, the layer before the codebook and the codebook are set from them, and the
 //! projection learns to meet the texts' latents, which stay as they are.
 
@@ -78,8 +78,11 @@ pub(crate) struct Arguments {
     /// Steps on slabs
     #[arg(long, value_name = "N", default_value = "3000")]
     slab_steps: usize,
+    /// Round the text tower to what int4 holds too; it needs rounded steps then
+    #[arg(long)]
+    four_bit_texts: bool,
     /// Steps of the text tower with rounded weights
-    #[arg(long, value_name = "N", default_value = "150")]
+    #[arg(long, value_name = "N", default_value = "0")]
     rounded_steps: usize,
     /// Steps of the gates that tell what findings a patch holds
     #[arg(long, value_name = "N", default_value = "600")]

@@ -10,16 +10,20 @@ use ctmatch::model::inventory::Origin;
 use ctmatch::model::inventory::Part;
 use ctmatch::model::inventory::TensorSpec;
 use ctmatch::model::inventory::inventory;
+use ctmatch::weights::schema::Precision;
 
 pub const TEXTS: [Part; 2] = [Part::Embeddings, Part::Text];
 
 impl Trainer<'_> {
-    /// Parameters with the matrices of these parts on the presets' common grids.
+    /// Parameters with the matrices of these parts on the presets' common grids; the text tower on that of `q8` unless int4 is asked for.
     pub(super) fn rounded(&self, parts: &[Part]) -> Result<Parameters> {
+        let q8 = Precision::preset("q8")?;
         let mut parameters = self.parameters.clone();
         for spec in inventory(&self.manifest).iter().filter(|spec| spec.matrix && parts.contains(&spec.part)) {
             if let Origin::Key(key) | Origin::Rows(key, _) = &spec.origin {
-                round(parameters.values_mut(key), spec.shape[1], |precision| spec.storage(precision))?;
+                let eight = spec.part == Part::Text && !self.arguments.four_bit_texts;
+                let storage = |precision: &Precision| spec.storage(if eight { &q8 } else { precision });
+                round(parameters.values_mut(key), spec.shape[1], storage)?;
             }
         }
         Ok(parameters)
