@@ -88,7 +88,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value = "600")]
     gate_steps: usize,
     /// Steps of the projection, with the image tower as it is
-    #[arg(long, value_name = "N", default_value = "1000")]
+    #[arg(long, value_name = "N", default_value = "600")]
     latent_steps: usize,
     /// Phantoms of such a step
     #[arg(long, value_name = "N", default_value = "64")]
@@ -121,7 +121,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "S", default_value = "0")]
     soft_targets: f32,
     /// Weight of the comparison with reports that have one fact changed
-    #[arg(long, value_name = "W", default_value = "1")]
+    #[arg(long, value_name = "W", default_value = "3")]
     edits: f32,
     /// Weight of where the answers to the prompts come from
     #[arg(long, value_name = "W", default_value = "0.3")]
