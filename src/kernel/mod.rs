@@ -45,9 +45,13 @@ pub fn submission_limit() -> u64 {
     SUBMISSION.get().1
 }
 
+/// In 64 bits: a layer of the published model has more operations than wasm's `usize` can count.
+pub(crate) fn product_of<const N: usize>(factors: [usize; N]) -> u64 {
+    factors.iter().map(|&factor| factor as u64).product()
+}
+
 /// Of work that is about to start on the device.
-fn count(flops: usize, device: &Device) {
-    let flops = flops as u64;
+fn count(flops: u64, device: &Device) {
     let (waiting, most) = SUBMISSION.get();
     let together = waiting.saturating_add(flops);
     if together > most && !is_host(device) {
@@ -66,8 +70,8 @@ fn count(flops: usize, device: &Device) {
 /// - `a`: `[…, m, k]`; `b`: `[…, k, n]`; returns `[…, m, n]`
 pub fn matmul<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
     let (rows, columns) = (a.dims(), b.dims());
-    let products: usize = (0..D - 2).map(|axis| rows[axis].max(columns[axis])).product();
-    count(2 * products * rows[D - 2] * rows[D - 1] * columns[D - 1], &a.device());
+    let products = (0..D - 2).map(|axis| rows[axis].max(columns[axis])).product();
+    count(2 * product_of([products, rows[D - 2], rows[D - 1], columns[D - 1]]), &a.device());
     a.matmul(b)
 }
 
@@ -80,7 +84,7 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<&Tensor<1>>) -> Tens
     const LEAST_ROWS: usize = 64;
     let (device, [rows, depth], [columns, _]) = (x.device(), x.dims(), weight.dims());
     if packs_products(&device) && rows >= LEAST_ROWS {
-        count(2 * rows * depth * columns, &device);
+        count(2 * product_of([rows, depth, columns]), &device);
         let weight = Panels::of_columns(Rows::new(&host::values(weight), depth, depth));
         let bias = bias.map(|bias| host::values(bias.clone()));
         let out = weight.multiply(Rows::new(&host::values(x), depth, depth), bias.as_deref());
@@ -174,7 +178,7 @@ pub fn cosine_attention(
         host::normalize_heads(&mut q, inner, heads, &host::values(q_scale.clone() * scale));
         host::normalize_heads(&mut kv, 2 * inner, heads, &host::values(k_scale.clone()));
         if packs_products(&device) {
-            count(4 * sequences * heads * tokens * tokens * dim_head, &device);
+            count(4 * product_of([sequences, tokens, tokens, inner]), &device);
             let bias = bias.map(|bias| host::values(bias.clone()));
             let out = host::attention(&q, &kv, [tokens, inner, dim_head], bias.as_deref());
             return host::tensor(out, [sequences, heads, tokens, dim_head], &device).swap_dims(1, 2).reshape(shape);
@@ -214,7 +218,7 @@ pub fn cosine_attention(
 pub fn depthwise(x: Tensor<5>, weight: &Tensor<5>, bias: &Tensor<1>) -> Tensor<5> {
     let shape @ [_, depth, height, width, channels] = x.dims();
     let device = x.device();
-    count(2 * 27 * shape.iter().product::<usize>(), &device);
+    count(2 * 27 * product_of(shape), &device);
     if is_host(&device) {
         let (weight, bias) = (host::values(weight.clone()), host::values(bias.clone()));
         let out = host::depthwise(&host::values(x), [depth, height, width], &weight, &bias);

@@ -47,7 +47,9 @@ impl Attention {
         let width = if kernel::packs_products(&device) { self.to_kv.weight.dims()[0] } else { self.heads * tokens };
         let inner = self.to_q.weight.dims()[0];
         let mut parts = Vec::new();
-        for range in chunks(&device, sequences, 4 * tokens * width, 4 * tokens * inner * (2 * dim + tokens)) {
+        for range in
+            chunks(&device, sequences, 4 * tokens * width, 4 * kernel::product_of([tokens, inner, 2 * dim + tokens]))
+        {
             parts.push(self.forward_chunk(x.clone().slice_dim(0, range), bias));
             pause.here().await?;
         }

@@ -35,7 +35,8 @@ impl FeedForward {
         let count = sequences * tokens;
         let rows = x.reshape([count, dim]);
         let hidden = self.up.weight.dims()[0];
-        let [groups, bytes, flops] = [count.div_ceil(MIN_ROWS), 4 * hidden * MIN_ROWS, 3 * dim * hidden * MIN_ROWS];
+        let (groups, bytes) = (count.div_ceil(MIN_ROWS), 4 * hidden * MIN_ROWS);
+        let flops = 3 * kernel::product_of([dim, hidden, MIN_ROWS]);
         let mut parts = Vec::new();
         for range in chunks(&rows.device(), groups, bytes, flops) {
             let range = range.start * MIN_ROWS..(range.end * MIN_ROWS).min(count);

@@ -66,13 +66,14 @@ fn chunks(
     device: &Device,
     total: usize,
     item_bytes: usize,
-    item_flops: usize,
+    item_flops: u64,
 ) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
     let (limit, flops) = if kernel::is_host(device) {
-        (MAX_HOST_TENSOR_BYTES, usize::MAX)
+        (MAX_HOST_TENSOR_BYTES, u64::MAX)
     } else {
-        (MAX_TENSOR_BYTES, usize::try_from(kernel::submission_limit()).unwrap_or(usize::MAX))
+        (MAX_TENSOR_BYTES, kernel::submission_limit())
     };
-    let step = (limit / item_bytes.max(1)).min(flops / item_flops.max(1)).max(1);
+    let by_work = (flops / item_flops.max(1)).min(total as u64) as usize;
+    let step = (limit / item_bytes.max(1)).min(by_work).max(1);
     (0..total).step_by(step).map(move |start| start..(start + step).min(total))
 }

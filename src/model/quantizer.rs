@@ -31,7 +31,7 @@ impl Codebook {
         let count = tokens.dims()[0];
         let codes = self.search.dims()[0];
         let dim = tokens.dims()[1];
-        let parts = chunks(&tokens.device(), count, 4 * codes, 2 * dim * codes).map(|range| {
+        let parts = chunks(&tokens.device(), count, 4 * codes, 2 * kernel::product_of([dim, codes])).map(|range| {
             let tokens = l2_normalize(tokens.clone().slice_dim(0, range));
             kernel::argmax(kernel::linear(tokens, self.search.clone(), None))
         });

@@ -25,7 +25,7 @@ pub struct TimeEstimate {
 impl Session {
     /// Floating-point operations of a volume of `depth` slabs.
     fn image_flops(&self, depth: usize) -> u64 {
-        self.manifest.vision.flops(depth, self.manifest.dim_latent) as u64
+        self.manifest.vision.flops(depth, self.manifest.dim_latent)
     }
 
     /// Encodes a slab, then three, from the middle of a volume, or air, and reckons with the work that is left. `clock` is in milliseconds.
@@ -60,12 +60,15 @@ impl Session {
             Ok((clock() - from, self.image_flops(slabs) as f64))
         };
         let work = self.image_flops(depth);
-        if self.device.is_gpu() {
-            run(1).await?; // compiles
-        }
+        run(1).await?; // compiles, and takes memory
         let ((short, less), (long, more)) = (run(1).await?, run(SLABS.min(depth)).await?);
-        let per_flop = if more > less { ((long - short) / (more - less)).max(0.0) } else { 0.0 };
-        let encode_volume_ms = short + (work as f64 - less) * per_flop;
+        let encode_volume_ms = if self.device.is_gpu() {
+            let per_flop = if more > less { ((long - short) / (more - less)).max(0.0) } else { 0.0 };
+            short + (work as f64 - less) * per_flop
+        } else {
+            // The difference of two short runs is lost in what else the processor does; what does not grow with the work is little here.
+            long * work as f64 / more
+        };
         Ok(TimeEstimate { encode_volume_ms, flops: work, measured_ms: clock() - started })
     }
 }

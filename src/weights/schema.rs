@@ -58,14 +58,14 @@ impl VisionConfig {
     }
 
     /// Floating-point operations of the matrix products and convolutions of one encode of `depth` slabs (CTCLIP.md 8.2).
-    pub fn flops(&self, depth: usize, dim_latent: usize) -> usize {
-        let (plane, inner) = (self.side() * self.side(), self.inner());
-        let layer = |sequence: usize| {
-            27 * self.dim + 4 * self.dim * inner + 2 * sequence * inner + 3 * self.dim * self.ff_inner()
-        };
-        let layers = self.spatial_depth * layer(plane) + self.temporal_depth * layer(depth);
-        let token = self.patch_len() * self.dim + layers + self.dim * self.codebook_size;
-        2 * plane * (depth * token + self.dim * dim_latent)
+    pub fn flops(&self, depth: usize, dim_latent: usize) -> u64 {
+        // wasm's `usize` ends at 4 G.
+        let [side, inner, dim, ff] = [self.side(), self.inner(), self.dim, self.ff_inner()].map(|n| n as u64);
+        let layer = |sequence: u64| 27 * dim + 4 * dim * inner + 2 * sequence * inner + 3 * dim * ff;
+        let (plane, depth) = (side * side, depth as u64);
+        let layers = self.spatial_depth as u64 * layer(plane) + self.temporal_depth as u64 * layer(depth);
+        let token = self.patch_len() as u64 * dim + layers + dim * self.codebook_size as u64;
+        2 * plane * (depth * token + dim * dim_latent as u64)
     }
 
     /// Channels of one half of the gated feed-forward layer: `trunc(4 · 2/3 · dim)`.

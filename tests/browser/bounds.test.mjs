@@ -64,7 +64,8 @@ test('submissions are cut by measurement, an abort leaves little behind, and the
   for (const { vector, codes, ...rest } of [whole, cut]) console.log('submissions', JSON.stringify(rest));
   assert.deepEqual([whole.limited, whole.waits, cut.limited, cut.maxMs], [false, 0, true, 30]);
   assert.ok(whole.submissions <= 30 && cut.submissions > 1.5 * whole.submissions, `${whole.submissions} ${cut.submissions}`);
-  assert.ok(cut.waits > 5 && cut.longestMs < whole.longestMs);
+  // Not `longestMs`: the first submission that is too long is what the cutting begins with.
+  assert.ok(cut.waits > 5);
   assert.equal(cut.timingsMs.longestSubmission, cut.longestMs);
   assert.ok(whole.longestMs > 60, 'this device is slow enough to show it');
   assert.ok(cut.servedMs < whole.servedMs, `${cut.servedMs} ${whole.servedMs}`);

@@ -299,7 +299,7 @@ fn an_encode_costs_what_the_formulas_say() {
         let expected = shape[0] * image_flops(&m.vision, shape[2] / m.vision.temporal_patch_size, m.dim_latent);
         assert_eq!(kernel::flops() - before, expected as u64, "{}", case.name);
         let depth = shape[2] / m.vision.temporal_patch_size;
-        assert_eq!(shape[0] * m.vision.flops(depth, m.dim_latent), expected, "{}", case.name);
+        assert_eq!(shape[0] as u64 * m.vision.flops(depth, m.dim_latent), expected as u64, "{}", case.name);
     }
     // The published model: 789.6 GFLOP, the budget of DESIGN.md 5 being 800.
     let full = VisionConfig {
