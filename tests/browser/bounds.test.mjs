@@ -212,7 +212,8 @@ for (const backend of ['cpu', 'webgpu']) {
     }, backend);
     console.log('estimate', backend, JSON.stringify(found));
     for (const { encodeVolumeMs, flops, measuredMs } of [found.air, found.volume]) {
-      assert.ok(encodeVolumeMs > found.ms / 3 && encodeVolumeMs < 3 * found.ms, `${encodeVolumeMs} ms for ${found.ms}`);
+      // On the CPU the demo model takes a tenth of a second, of which a part does not grow with the work.
+      assert.ok(encodeVolumeMs > found.ms / 5 && encodeVolumeMs < 5 * found.ms, `${encodeVolumeMs} ms for ${found.ms}`);
       assert.ok(measuredMs > 0 && flops > 1e8 && Number.isInteger(flops));
     }
     assert.deepEqual([found.aborted, found.closed], ['AbortError', 'CLOSED']);
