@@ -43,7 +43,7 @@ function phantoms(folder, ...args) {
 const SERIES = [
   {
     title: 'voxels of a volume (millions): read and resampled to 480 x 480 x 240',
-    sizes: [[128, 128, 128], [256, 256, 128], [256, 256, 256], [512, 512, 150], [512, 512, 300], [512, 512, 600]],
+    sizes: [[128, 128, 128], [256, 256, 128], [256, 256, 256], [512, 512, 150], [512, 512, 300], [512, 512, 512]],
     count: ([i, j, k]) => i * j * k / 1e6,
     command(size) {
       phantoms(`voxels-${size.join('-')}`, '--size', size.join(','));
@@ -56,7 +56,7 @@ const SERIES = [
     count: (n) => n,
     command(n) {
       // Small volumes: only their reports are used.
-      phantoms('reports', '--size', '8', '--count', '10000');
+      phantoms('reports', '--size', '16', '--count', '10000');
       writeFileSync(at('some.jsonl'), readFileSync(at('reports', 'reports.jsonl'), 'utf8').split('\n').slice(0, n).join('\n'));
       return ['encode', ...model, '--reports', at('some.jsonl'), '--store', at('store.safetensors')];
     },
@@ -117,7 +117,7 @@ for (const [column, { title, sizes, count, command }] of SERIES.entries()) {
   panels.push(panel(rows.map(({ n, seconds }) => [n, seconds]), time, [column, 0], title.split(':')[0], 'seconds'));
   panels.push(panel(rows.map(({ n, mib }) => [n, mib]), memory, [column, 1], title.split(':')[0], 'peak MiB'));
 }
-const voxels = at('voxels-512-512-600', 'phantom_1.nii.gz');
+const voxels = at('voxels-512-512-512', 'phantom_1.nii.gz');
 const from = performance.now();
 execFileSync('gunzip', ['-kc', voxels], { stdio: ['ignore', 'ignore', 'inherit'] });
 console.log(`\ngunzip of the largest (${(statSync(voxels).size / 1e6).toFixed(0)} MB): ${((performance.now() - from) / 1000).toFixed(2)} s`);
