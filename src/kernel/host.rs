@@ -6,6 +6,7 @@
 
 use super::product::Panels;
 use super::product::Rows;
+use super::product::TASK_ROWS;
 use burn::tensor::Device;
 use burn::tensor::Tensor;
 use burn::tensor::TensorData;
@@ -151,8 +152,6 @@ pub(super) fn attention(
     [tokens, inner, dim_head]: [usize; 3],
     bias: Option<&[f32]>,
 ) -> Vec<f32> {
-    /// Queries whose logits are held at a time.
-    const QUERIES: usize = 96;
     let heads = inner / dim_head;
     let rows = |x, width: usize, sequence: usize, first: usize| {
         let x: &[f32] = x;
@@ -160,7 +159,7 @@ pub(super) fn attention(
     };
     let mut out = vec![0.0; q.len()];
     let head = tokens * dim_head;
-    let heads_of_task = (16_384 / head).max(1);
+    let heads_of_task = rows_of_task(head);
     for_chunks(&mut out, heads_of_task * head, |task, out| {
         let (mut logits, mut packed) = (Vec::new(), Vec::new());
         for (i, out) in out.chunks_exact_mut(head).enumerate() {
@@ -168,8 +167,8 @@ pub(super) fn attention(
             let queries = rows(q, inner, sequence, h * dim_head);
             let keys = Panels::of_columns(rows(kv, 2 * inner, sequence, h * dim_head));
             let values = Panels::of_rows(rows(kv, 2 * inner, sequence, inner + h * dim_head));
-            for (block, out) in out.chunks_mut(QUERIES * dim_head).enumerate() {
-                let (first, count) = (block * QUERIES, out.len() / dim_head);
+            for (block, out) in out.chunks_mut(TASK_ROWS * dim_head).enumerate() {
+                let (first, count) = (block * TASK_ROWS, out.len() / dim_head);
                 logits.resize(count * tokens, 0.0);
                 keys.multiply_into(queries.some(first..first + count), &mut logits, &mut packed);
                 if let Some(bias) = bias {

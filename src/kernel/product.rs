@@ -88,7 +88,7 @@ const COLUMNS: usize = 8;
 const DEPTH: usize = 512;
 
 /// Rows of the left operand that a task packs: 96 times 512 numbers stay in the second cache.
-const TASK_ROWS: usize = 96;
+pub(super) const TASK_ROWS: usize = 96;
 
 /// Rows of `width` numbers that begin `stride` apart.
 #[derive(Debug, Clone, Copy)]
@@ -211,7 +211,7 @@ impl Panels {
     }
 }
 
-/// Groups of four rows, term by term; rows that the last group lacks are zero.
+/// Groups of four rows, term by term; rows that the last group lacks repeat the last one, and their sums are not used.
 fn pack(a: Rows<'_>, packed: &mut Vec<[f32; ROWS]>) {
     packed.clear();
     let count = a.count();
