@@ -20,6 +20,7 @@ mod parquet;
 mod phantom;
 mod preprocess;
 mod rank;
+mod record;
 mod search;
 mod store;
 mod texts;
@@ -94,6 +95,8 @@ enum Command {
     Encode(encode::Arguments),
     /// Rank reports against a volume
     Rank(rank::Arguments),
+    /// Compute a saved result again and compare: same weights, voxels, texts, ranks and cosines
+    Verify(record::Arguments),
     /// Time each stage of an encode beside the device's own matrix rate
     Bench(bench::Arguments),
     /// Write synthetic chest CT volumes with reports, labels and the truth about their lesions
@@ -128,6 +131,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Convert(command) => convert::run(command, global),
         Command::Encode(command) => encode::run(command, global),
         Command::Rank(command) => rank::run(command, global),
+        Command::Verify(command) => record::verify(command, global),
         Command::Bench(command) => bench::run(command, global),
         Command::Phantom(command) => write_phantoms::run(command, global),
         Command::Search(command) => search::run(command, global),

@@ -4,11 +4,14 @@ use super::Global;
 use super::files;
 use super::model;
 use super::output;
+use super::record;
+use super::record::Run;
 use super::texts;
 use super::texts::Text;
 use super::texts::View;
 use super::volume;
 use anyhow::Result;
+use ctmatch::Error;
 use ctmatch::rank::Ranking;
 use ctmatch::rank::background::Standing;
 use ctmatch::session::Session;
@@ -17,6 +20,7 @@ use ctmatch::text::reports::MAX_REPORTS;
 use serde_json::Value;
 use serde_json::json;
 use std::path::PathBuf;
+use std::time::Instant;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -37,6 +41,9 @@ pub(crate) struct Arguments {
     /// Show only the best K
     #[arg(long, value_name = "K")]
     top_k: Option<usize>,
+    /// Save the result as the page does: a record that `verify` computes again. All candidates, one view
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
     #[command(flatten)]
     read: volume::ReadArguments,
     #[command(flatten)]
@@ -53,6 +60,9 @@ struct Ranked {
 }
 
 pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
+    if arguments.record.is_some() && arguments.view.len() > 1 {
+        return Err(Error::InvalidArgument("--record takes one --view".into()).into());
+    }
     let reports = texts::read(&files::read(&arguments.reports)?, MAX_REPORTS)?;
     let mut views = Vec::new();
     for &view in &arguments.view {
@@ -74,12 +84,20 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
         warnings.extend(texts::warn(&plain, &ids, &encoded, &session));
         encoded_views.push((view, texts, encoded));
     }
+    let started = Instant::now();
     let image = pollster::block_on(session.encode_volume(&read, model::pace(global)))?;
+    let took = started.elapsed();
     let mut ranked = Vec::new();
     for (view, texts, encoded) in encoded_views {
         let latents: Vec<_> = encoded.iter().map(|text| text.latent.clone()).collect();
         let ranking = session.rank(&image.latent, &latents, None)?;
         ranked.push(Ranked { view, texts, encoded, ranking });
+    }
+    let provenance = volume::provenance(&session, &read, &arguments.read, &findings);
+    if let Some(path) = &arguments.record {
+        let Ranked { view, texts, encoded, ranking } = &ranked[0];
+        let (session, volume, findings, provenance) = (&session, &read, &findings[..], &provenance);
+        record::save(path, &Run { session, volume, findings, provenance, view: *view, texts, encoded, ranking, took })?;
     }
     let shown = arguments.top_k.unwrap_or(usize::MAX).min(reports.len());
     if !global.json {
@@ -87,7 +105,7 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
     }
     let mut report = json!({
         "tieTolerance": ranked[0].ranking.tie_tolerance,
-        "provenance": volume::provenance(&session, &read, &arguments.read, &findings),
+        "provenance": provenance,
         "findings": findings,
         "warnings": warnings,
     });

@@ -104,13 +104,18 @@ impl Loader {
 
     fn prepared(manifest: &Manifest, precision: &Precision, shards: Vec<FileEntry>, device: &Device) -> Result<Self> {
         let specs = inventory(manifest);
-        // The largest single buffer is the joined word embedding or a stored tensor, in f32.
-        let text = manifest.purpose.encodes_texts().then_some(&manifest.text);
-        let word = text.map_or(0, |text| 4 * text.vocab_size * text.hidden_size);
-        let largest = specs.iter().map(|s| 4 * s.elements()).max().unwrap_or(0).max(word) as u64;
-        let found = device.info().max_binding_bytes;
-        if found < largest {
-            return Err(Error::DeviceLimit { limit: "maxStorageBufferBindingSize", needed: largest, found });
+        // The largest single buffer is the joined word embedding, the spread position bias or a stored tensor, in f32.
+        let (image, text) = (&manifest.vision, &manifest.text);
+        let word = if manifest.purpose.encodes_texts() { text.vocab_size * text.hidden_size } else { 0 };
+        let bias = if manifest.purpose.encodes_images() { image.heads * image.side().pow(4) } else { 0 };
+        let needed = 4 * specs.iter().map(TensorSpec::elements).chain([word, bias]).max().unwrap_or(0) as u64;
+        let info = device.info();
+        for (limit, found) in
+            [("maxStorageBufferBindingSize", info.max_binding_bytes), ("maxBufferSize", info.max_buffer_bytes)]
+        {
+            if found < needed {
+                return Err(Error::DeviceLimit { limit, needed, found });
+            }
         }
         let expected: BTreeMap<_, _> = specs.iter().flat_map(|s| stored_parts(s, s.storage(precision))).collect();
         let pending = shards.iter().map(|s| s.path.clone()).collect();

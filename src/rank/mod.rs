@@ -30,7 +30,7 @@ impl Latent {
     /// Takes values that are already normalized.
     ///
     /// # Errors
-    /// [`Error::BadResult`] when a value is not finite, or the length is 0 or differs from 1 by more than 1e-3.
+    /// [`Error::BadResult`] when a value is not finite, all values are the same, or the length is 0 or differs from 1 by more than 1e-3.
     pub fn new(values: Vec<f32>) -> Result<Self> {
         if let Some(at) = values.iter().position(|value| !value.is_finite()) {
             return Err(Error::BadResult(format!("element {at} of a latent is not finite")));
@@ -41,6 +41,10 @@ impl Latent {
         }
         if (length - 1.0).abs() > UNIT_TOLERANCE {
             return Err(Error::BadResult(format!("a latent should have length 1, found {length:.6}")));
+        }
+        // A kernel that fills its output with one number gives a unit vector too.
+        if values.len() > 1 && values.iter().all(|value| *value == values[0]) {
+            return Err(Error::BadResult("all values of a latent are the same".into()));
         }
         Ok(Latent(values))
     }

@@ -1,6 +1,7 @@
 //! NIfTI-1 files: i16 HU (phantoms, masks) and f32 maps.
 //!
-//! Output holds no text, no time and no name, and is the same for the same input. Source: NIFTI_AND_PRIVACY.md 2, P-6.
+//! Output holds no time and no name, no text but the notice in maps, and is the same for the same input. Source:
+//! NIFTI_AND_PRIVACY.md 2, P-6.
 
 use crate::error::Error;
 use crate::error::Result;
@@ -20,6 +21,8 @@ const INT16: [i16; 2] = [4, 16];
 const FLOAT32: [i16; 2] = [16, 32];
 /// `NIFTI_XFORM_SCANNER_ANAT`
 const SCANNER: i16 = 1;
+/// `descrip` of a map: at most 79 bytes, at byte 148.
+const MAP_NOTICE: &[u8] = b"Research use only. Not a medical device.";
 /// Larger departures from a rotation cannot be told by a quaternion: no qform is written then.
 const ROTATION_TOLERANCE: f64 = 1e-4;
 
@@ -100,7 +103,8 @@ pub fn voxel_header(dims: [usize; 3], spacing_mm: [f64; 3], orientation: &str) -
     Ok(header(dims, &affine, INT16))
 }
 
-/// The bytes of a `.nii.gz` file of f32, made of rows along the first axis: `row(j, k, out)` adds one to `out`. Time 0, no name.
+/// The bytes of a `.nii.gz` file of f32, made of rows along the first axis: `row(j, k, out)` adds one to `out`. Time 0, no name; the
+/// notice is its description.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] and [`Error::TooBig`] as [`Image::new`].
@@ -113,7 +117,9 @@ pub(crate) fn f32_nii_gz(
     // Rows repeat: the fastest level packs them as small as any.
     let mut gzip = packer(Compression::fast());
     let mut put = |bytes: &[u8]| gzip.write_all(bytes).expect("writing to a Vec cannot fail");
-    put(&header(dims, &affine, FLOAT32));
+    let mut start = header(dims, &affine, FLOAT32);
+    start[148..148 + MAP_NOTICE.len()].copy_from_slice(MAP_NOTICE);
+    put(&start);
     let (mut values, mut bytes) = (Vec::new(), Vec::new());
     for k in 0..dims[2] {
         for j in 0..dims[1] {

@@ -368,6 +368,11 @@ const MAX_DIMENSION: usize = 1 << 20;
 const MAX_LAYERS: usize = 256;
 /// Numbers of a tensor or of the model grid; the published model has up to 151 million.
 const MAX_ELEMENTS: u128 = 1 << 29;
+/// Tokens of a slab along one side; the published model has 24. The position bias holds the fourth power of it for each head, from a
+/// table of the second: a file of a few kilobytes must not ask for gigabytes.
+const MAX_SIDE: usize = 64;
+/// Bytes of one file: the largest shard of `convert` and its header.
+const MAX_FILE_BYTES: u64 = (1 << 30) + (16 << 20);
 
 impl Manifest {
     /// What a reader of the model's numbers must know.
@@ -509,6 +514,9 @@ impl Manifest {
             if file.sha256.len() != 64 || !file.sha256.bytes().all(|b| b.is_ascii_hexdigit()) {
                 return bad(format!("{}: sha256 must be 64 hexadecimal digits", file.path));
             }
+            if file.bytes == 0 || file.bytes > MAX_FILE_BYTES {
+                return bad(format!("{}: bytes must be in 1..={MAX_FILE_BYTES}, found {}", file.path, file.bytes));
+            }
         }
         Ok(())
     }
@@ -517,7 +525,10 @@ impl Manifest {
     /// of the browser has 32 bits.
     fn check_tensors(&self) -> Result<()> {
         let (v, t) = (&self.vision, &self.text);
-        let side = (v.image_size / v.patch_size) as u128;
+        if v.side() > MAX_SIDE {
+            return Err(Error::Manifest(format!("a slab may have {MAX_SIDE} tokens a side, found {}", v.side())));
+        }
+        let side = v.side() as u128;
         let [depth, height, width] = self.preprocess.grid;
         let of = |sizes: &[usize]| sizes.iter().map(|&size| size as u128).product::<u128>();
         let tensors = [

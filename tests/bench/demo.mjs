@@ -85,7 +85,21 @@ async function point() {
     await start('phantom', '--random', '--seed', '900001', '--count', String(POINTED), '--size', '96,96,48', '--spacing', '3.75,3.75,7.5', '--prevalence', '0.3', '--masks', '--out', at('pointing'));
   }
   const found = await start('evaluate', '--model', model, '--variant', 'q8', ...cpu, '--pointing', at('pointing'), '--out', at('result-pointing'), '--json');
-  return { volumes: POINTED, ...JSON.parse(found).pointing };
+  return { volumes: POINTED, bySize: bySize(), ...JSON.parse(found).pointing };
+}
+
+/** Diameters of nodules in mm at which they are counted apart: a token is a cube of 30 mm. */
+const DIAMETERS = [10, 14, 18, 22, 26, 30];
+/** Hits of the share map by diameter of the largest nodule: [from, to, phantoms, share]. */
+function bySize() {
+  const truth = JSON.parse(readFileSync(at('pointing/truth.json'), 'utf8'));
+  const sizes = new Map(truth.map(({ id, findings }) => [id.replace('.nii.gz', ''), findings.find(({ finding }) => finding === 'Lung nodule')?.sizeMm]));
+  const lines = readFileSync(at('result-pointing/pointing.csv'), 'utf8').trim().split('\n').slice(1).map((line) => line.split(','));
+  const games = lines.filter(([finding, , , , method]) => finding === 'Lung nodule' && method === 'share');
+  return DIAMETERS.slice(1).map((to, i) => {
+    const hits = games.filter(([, volume]) => sizes.get(volume) >= DIAMETERS[i] && sizes.get(volume) < to).map((game) => game[6] === 'true');
+    return [DIAMETERS[i], to, hits.length, hits.filter(Boolean).length / hits.length];
+  });
 }
 
 const [pointing, ...variants] = await Promise.all([point(), ...['f32', 'q8', 'q4'].map(measure)]);
@@ -166,6 +180,12 @@ not measured here.
 ${pointing.findings.map(({ finding, volumes, hit, samePlace, chance }) => row(finding, volumes, ...[hit.share[1].value, hit.share[3].value, hit.baseline[1].value, samePlace.value, chance[1]].map(percent))).join('\n')}
 
 Aim not met: ${missed.join(', ') || 'none'}.
+
+What decides for a nodule is its size: a voxel of the model is 3.75 x 3.75 x 7.5 mm, a token a cube of 30 mm.
+
+${row('largest nodule', 'phantoms', 'hit@1')}
+| --- | --- | --- |
+${pointing.bySize.map(([from, to, count, share]) => row(`${from} to ${to - 1} mm`, count, percent(share))).join('\n')}
 
 ${background ? `## Unrelated pairs
 

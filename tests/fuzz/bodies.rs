@@ -614,13 +614,15 @@ fn clean(file: &[u8], random: &mut Random) {
 const PARSED: usize = 64;
 /// Elements of a tensor of a checkpoint that are read; a view may repeat one element as often as it likes.
 const ELEMENTS: usize = 1 << 14;
+/// Longest sequence of a tokenizer that is read.
+const MAX_TOKENS: usize = 8;
 /// Labels and numbers of a latent in files of prompts.
 const PROMPTS: [usize; 2] = [2, 4];
 
 /// The first byte says what the rest is.
 fn model(input: &[u8]) {
     let Some((kind, bytes)) = input.split_first() else { return };
-    match kind % 5 {
+    match kind % 6 {
         0 => manifest(bytes),
         1 => checkpoint(bytes),
         2 => store(bytes),
@@ -631,11 +633,25 @@ fn model(input: &[u8]) {
                 assert_eq!(again.expect("our own file"), prompts);
             }
         }
-        _ => {
+        4 => {
             for item in within_budget(PARSED * bytes.len(), || parse_items(bytes)).unwrap_or_default() {
                 assert!(item.truth().is_ok_and(|truth| truth < item.options.len()));
             }
         }
+        _ => tokenizer(bytes),
+    }
+}
+
+/// What was accepted is written and read as it was, and makes ids of the vocabulary only.
+fn tokenizer(bytes: &[u8]) {
+    let open = |bytes: &[u8]| Tokenizer::from_json(bytes, MAX_TOKENS);
+    let Ok(tokenizer) = within_budget(PARSED * bytes.len(), || open(bytes)) else { return };
+    let written = tokenizer.to_json().expect("it was read");
+    let again = open(&written).expect("our own file");
+    assert!(again.to_json().expect("it was read") == written, "another file when written again");
+    for text in ["No pleural effusion.", "\u{fffd}x\u{4e00} [MASK]", ""] {
+        let ids = tokenizer.encode(text).expect("a short text").ids;
+        assert!(ids.len() <= MAX_TOKENS && ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()));
     }
 }
 

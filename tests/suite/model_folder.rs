@@ -199,7 +199,7 @@ fn a_checkpoint_that_does_not_fit_is_refused_with_every_list() {
 #[test]
 fn absurd_manifests_are_refused() {
     type Spoil = fn(&mut Folder);
-    let cases: [(&str, Spoil); 16] = [
+    let cases: [(&str, Spoil); 19] = [
         ("manifest: schema must be 1, found 2", |f| f.manifest.schema = 2),
         ("manifest: vision.dim must be in 1..=1048576, found 0", |f| f.manifest.vision.dim = 0),
         ("manifest: vision.image_size must be a multiple of patch_size 10, found 41", |f| {
@@ -229,9 +229,13 @@ fn absurd_manifests_are_refused() {
         ("manifest: the word embedding may have 536870912 numbers, found 1099511627776", |f| {
             (f.manifest.text.vocab_size, f.manifest.text.hidden_size) = (1 << 20, 1 << 20);
         }),
-        ("manifest: the position bias may have 536870912 numbers, found 2251799813685248", |f| {
-            (f.manifest.vision.image_size, f.manifest.vision.patch_size, f.manifest.vision.heads) = (4096, 1, 8);
+        ("manifest: a slab may have 64 tokens a side, found 4096", |f| {
+            (f.manifest.vision.image_size, f.manifest.vision.patch_size) = (4096, 1);
             f.manifest.preprocess.grid = [20, 4096, 4096];
+        }),
+        ("manifest: the position bias may have 536870912 numbers, found 1073741824", |f| {
+            (f.manifest.vision.image_size, f.manifest.vision.patch_size, f.manifest.vision.heads) = (64, 1, 64);
+            f.manifest.preprocess.grid = [20, 64, 64];
         }),
         ("manifest: the classifier may have 536870912 numbers, found 16000000000000", |f| {
             f.manifest.classes = Some(1_000_000_000_000);
@@ -241,6 +245,12 @@ fn absurd_manifests_are_refused() {
         }),
         ("manifest: file names must be letters, digits, `-`, `_` and `.`", |f| {
             f.manifest.files.tokenizer.as_mut().unwrap().path = "../tokenizer.json".into();
+        }),
+        ("manifest: tokenizer.json: bytes must be in 1..=1090519040, found 18446744073709551615", |f| {
+            f.manifest.files.tokenizer.as_mut().unwrap().bytes = u64::MAX;
+        }),
+        ("manifest: tokenizer.json: bytes must be in 1..=1090519040, found 0", |f| {
+            f.manifest.files.tokenizer.as_mut().unwrap().bytes = 0;
         }),
         ("manifest: variant must be one of [q9], found `f32`", |f| {
             let variant = f.manifest.variants.remove("f32").unwrap();
@@ -292,6 +302,8 @@ fn an_abort_between_steps_ends_the_call() {
 fn a_latent_without_direction_is_refused() {
     assert_eq!(Latent::new(vec![0.0; 16]).expect_err("zero").code(), "BAD_RESULT");
     assert_eq!(Latent::new(vec![f32::NAN; 4]).expect_err("not finite").code(), "BAD_RESULT");
+    assert_eq!(Latent::new(vec![0.25; 16]).expect_err("constant").code(), "BAD_RESULT");
+    assert_eq!(Latent::new(vec![-0.25; 16]).expect_err("constant").code(), "BAD_RESULT");
 }
 
 /// The published configuration (CTCLIP.md 2 and 5).

@@ -1,5 +1,7 @@
 //! `rank`: order, ties, margins, shares, retrieval metrics of the reference scripts, speed.
 
+use crate::command;
+use crate::command::path;
 use crate::npy;
 use crate::store;
 use ctmatch::Error;
@@ -16,8 +18,12 @@ use ctmatch::rank::retrieval::recall_at_k;
 use ctmatch::rank::store::Entry;
 use ctmatch::rank::store::Precision;
 use ctmatch::rank::store::Store;
+use serde_json::Value;
 use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
 use std::time::Instant;
+use tempfile::TempDir;
 
 const OPTIONS: RankOptions = RankOptions { temperature: 1.0, tie_tolerance: 2e-3, top_k: None };
 
@@ -272,4 +278,101 @@ fn retrieval_by_hand() {
         message(label_jaccard(&images, &labels[..2], &[1])),
         "invalid argument: 3 volumes and 2 rows of labels do not make a table"
     );
+}
+
+#[test]
+fn a_saved_result_is_computed_again() {
+    let www = |file: &str| path(&Path::new(env!("CARGO_MANIFEST_DIR")).join("www").join(file)).to_owned();
+    let (model, volume, reports) = (www("model"), www("sample/chest.nii.gz"), www("sample/reports.json"));
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| path(&folder.path().join(name)).to_owned();
+    let saved = at("result.json");
+    let ranked = command::json(&[
+        "rank",
+        "--model",
+        &model,
+        "--volume",
+        &volume,
+        "--reports",
+        &reports,
+        "--record",
+        &saved,
+        "--device",
+        "cpu",
+        "--quiet",
+        "--json",
+    ]);
+    let text = fs::read_to_string(&saved).unwrap();
+    assert!(text.contains(r#""schema": "ctmatch-result-1""#));
+    for hidden in ["effusion", "chest.nii", "reports.json", "result.json"] {
+        assert!(!text.contains(hidden), "{hidden} is in the record");
+    }
+    let record: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(record["input"]["voxel_sha256"], ranked["provenance"]["voxelSha256"]);
+    assert_eq!(record["input"]["permutation"].as_array().unwrap().len(), 3);
+    for (saved, row) in record["candidates"].as_array().unwrap().iter().zip(ranked["rows"].as_array().unwrap()) {
+        assert_eq!([&saved["id"], &saved["cosine"], &saved["rank"]], [&row["id"], &row["cosine"], &row["rank"]]);
+    }
+
+    let verify = |result: &str, model: &str, volume: &str, reports: &str| {
+        command::ctmatch(&[
+            "verify",
+            result,
+            "--model",
+            model,
+            "--volume",
+            volume,
+            "--reports",
+            reports,
+            "--device",
+            "cpu",
+            "--quiet",
+            "--json",
+        ])
+    };
+    let same = verify(&saved, &model, &volume, &reports);
+    let found: Value = serde_json::from_slice(&same.stdout).unwrap();
+    assert_eq!(
+        (&found["reproduced"], &found["candidates"], &found["largestDifference"]),
+        (&true.into(), &4.into(), &0.0.into())
+    );
+
+    let refused = |output: std::process::Output, expected: &str| {
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && output.stdout.is_empty() && errors.contains(expected), "{errors}");
+    };
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut other = record.clone();
+        change(&mut other);
+        fs::write(at("changed.json"), other.to_string()).unwrap();
+        at("changed.json")
+    };
+    let cosine = changed(&|r| r["candidates"][3]["cosine"] = 0.1.into());
+    refused(
+        verify(&cosine, &model, &volume, &reports),
+        "error[BAD_RESULT]: the result is not usable: 0 of 4 ranks and 1 of 4 cosines",
+    );
+    let rank = changed(&|r| r["candidates"][1]["rank"] = 3.into());
+    refused(verify(&rank, &model, &volume, &reports), "1 of 4 ranks and 0 of 4 cosines");
+    let weights = changed(&|r| r["model"]["weights_sha256"] = "0".repeat(64).into());
+    refused(verify(&weights, &model, &volume, &reports), "was made with other weights: 000000000000 expected");
+    let text = changed(&|r| r["candidates"][0]["text_sha256"] = "0".repeat(64).into());
+    refused(verify(&text, &model, &volume, &reports), "found 3 of 4 (view `full`)");
+    refused(verify(&changed(&|r| r["schema"] = "other".into()), &model, &volume, &reports), "schema ctmatch-result-1");
+    refused(verify(&reports, &model, &volume, &reports), "a saved result was expected: line ");
+    refused(verify(&saved, &model, &www("sample/chest-2.nii.gz"), &reports), "was made with other voxels");
+    let views = [
+        "rank",
+        "--model",
+        &model,
+        "--volume",
+        &volume,
+        "--reports",
+        &reports,
+        "--record",
+        &saved,
+        "--view",
+        "full,keywords",
+    ];
+    refused(command::ctmatch(&views), "--record takes one --view");
 }

@@ -6,6 +6,7 @@ use ctmatch::rank::store::Entry;
 use ctmatch::rank::store::ModelIdentity;
 use ctmatch::rank::store::Precision;
 use ctmatch::rank::store::Store;
+use ctmatch::text::Tokenizer;
 use ctmatch::weights::Dtype;
 use ctmatch::weights::safetensors_out;
 use ctmatch::weights::safetensors_out::TensorData;
@@ -32,6 +33,8 @@ pub fn files() -> Vec<(&'static str, Vec<u8>)> {
     store.add_volume(entry(), &latent).expect("the first");
     store.add_report(entry(), &latent, "full").expect("the first");
     let item = r#"{"id": "1", "image": "v", "options": [{"text": "a", "label": 1}, {"text": "b", "label": 0, "kind": "random"}]}"#;
+    let words = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nno\npleural\neff\n##usion\n.\n";
+    let tokenizer = Tokenizer::from_vocab(words.as_bytes(), 8).expect("a sound vocabulary");
     let files = [
         ("manifest", 0, include_bytes!("../../www/model/manifest.json").to_vec()),
         ("torch", 1, torch_files::one_tensor(0, &[2, 3], &[3, 1])),
@@ -39,6 +42,7 @@ pub fn files() -> Vec<(&'static str, Vec<u8>)> {
         ("store", 2, store.to_bytes().expect("sound latents")),
         ("prompts", 3, file(&prompts)),
         ("items", 4, item.into()),
+        ("tokenizer", 5, tokenizer.to_json().expect("it was made")),
     ];
     files.map(|(name, kind, bytes)| (name, [&[kind], &bytes[..]].concat())).to_vec()
 }

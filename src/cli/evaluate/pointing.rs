@@ -116,13 +116,14 @@ pub(super) fn evaluate(run: &Run<'_>, folder: &Path) -> Result<Value> {
     }
     let rows: Vec<Value> = games.iter().map(|(&finding, games)| row(run, &methods, LABELS[finding], games)).collect();
     if let Some(folder) = &arguments.out {
-        let mut lines = "finding,volume,logit,marked cubes,method,cubes\n".to_owned();
+        let mut lines = "finding,volume,logit,marked cubes,method,cubes,hit\n".to_owned();
         for (&finding, games) in &games {
             for game in games {
                 for (method, pointed) in methods.iter().zip(&game.pointed) {
+                    let hit = pointed.first().is_some_and(|cube| game.marked.contains(cube));
                     let pointed = pointed.iter().map(usize::to_string).collect::<Vec<_>>().join(" ");
                     let (volume, score, marked) = (super::cell(&game.volume), game.score, game.marked.len());
-                    lines.push_str(&format!("{},{volume},{score},{marked},{method},{pointed}\n", LABELS[finding]));
+                    lines.push_str(&format!("{},{volume},{score},{marked},{method},{pointed},{hit}\n", LABELS[finding]));
                 }
             }
         }
