@@ -18,6 +18,7 @@ use crate::weights::schema::KnownAnswers;
 use crate::weights::schema::Manifest;
 use crate::weights::schema::Purpose;
 use burn::tensor::Tensor;
+use burn::tensor::TensorData;
 use burn::tensor::Transaction;
 use serde::Serialize;
 use std::io::Read;
@@ -214,10 +215,12 @@ impl Session {
         Ok(KnownAnswers { codes, tokens, image, text: Vec::new() })
     }
 
-    /// Leaves buffers behind that are full of NaN: a kernel that does not write its result then shows that of nobody else.
+    /// Leaves buffers behind that are full of NaN: a kernel that does not write its result then shows that of nobody else. They are
+    /// uploaded, because the kernel that fills is one of those that are tested.
     fn poison(&self) {
         for exponent in (10..=22).step_by(2) {
-            drop(Tensor::<1>::full([1 << exponent], f32::NAN, self.device.tensors()));
+            let numbers = TensorData::new(vec![f32::NAN; 1 << exponent], [1 << exponent]);
+            drop(Tensor::<1>::from_data(numbers, self.device.tensors()));
         }
     }
 }

@@ -1,6 +1,6 @@
 // A GPU whose kernels are wrong in one place is not used: while the model loads, one kernel is changed, and the known answers must notice.
 // The suite changes a kernel of each family; CTMATCH_MUTATIONS=all changes every kernel in every way (its result stands in tests/README.md),
-// CTMATCH_MUTATIONS=all:7 from the seventh on.
+// CTMATCH_MUTATIONS=all:7-9 those from number 7 to number 9.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -20,7 +20,8 @@ execFileSync(ctmatch, ['convert', fixture('tiny_cube/state_dict.pt'), '--config'
   fixture('tokenizer/vocab.txt'), '--out', model, '--untrained', '--quiet'], { stdio: ['ignore', 'ignore', 'inherit'] });
 
 const tests = host({ mounts: { '/tiny': model } });
-const [ALL, FIRST = 0] = (process.env.CTMATCH_MUTATIONS ?? '').split(':');
+const [ALL, RANGE = '0-'] = (process.env.CTMATCH_MUTATIONS ?? '').split(':');
+const [FIRST, LAST] = RANGE.split('-').map((number) => (number === '' ? Infinity : Number(number)));
 const KINDS = ['sign', 'axis', 'skip'];
 /** Starts of the names of kernels, and what is done to one of each. */
 const FAMILIES = [
@@ -101,7 +102,7 @@ test('a kernel with a wrong sign, swapped axes or without effect is noticed', { 
   // One group along both axes is the same group when they are exchanged.
   const differs = ({ target, kind }) => kind !== 'axis' || groups[target] > 1;
   const tried = ALL
-    ? names.flatMap((_, target) => KINDS.map((kind) => ({ target, kind }))).slice(KINDS.length * FIRST).filter(differs)
+    ? names.flatMap((_, target) => KINDS.map((kind) => ({ target, kind }))).slice(KINDS.length * FIRST, KINDS.length * (LAST + 1)).filter(differs)
     : FAMILIES.map(([start, kind]) => ({ target: names.findIndex((name) => name.startsWith(start)), kind }));
   const accepted = [];
   const changed = Object.fromEntries(KINDS.map((kind) => [kind, 0]));
