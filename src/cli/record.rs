@@ -210,8 +210,7 @@ pub(crate) fn verify(arguments: &Arguments, global: &Global) -> Result<()> {
     for row in &ranking.rows {
         let before = &saved.candidates[row.index];
         let distance = (before.cosine - row.cosine).abs();
-        // A number that is not finite is apart as well.
-        apart += usize::from(!(distance <= tolerance));
+        apart += usize::from(distance > tolerance);
         largest = largest.max(distance);
         // Both cosines may have moved by the tolerance, and what is then within it is a tie.
         let near = |other: &Ranked| other.index != row.index && (other.cosine - row.cosine).abs() <= 3.0 * tolerance;

@@ -123,7 +123,8 @@ pub(super) fn evaluate(run: &Run<'_>, folder: &Path) -> Result<Value> {
                     let hit = pointed.first().is_some_and(|cube| game.marked.contains(cube));
                     let pointed = pointed.iter().map(usize::to_string).collect::<Vec<_>>().join(" ");
                     let (volume, score, marked) = (super::cell(&game.volume), game.score, game.marked.len());
-                    lines.push_str(&format!("{},{volume},{score},{marked},{method},{pointed},{hit}\n", LABELS[finding]));
+                    lines
+                        .push_str(&format!("{},{volume},{score},{marked},{method},{pointed},{hit}\n", LABELS[finding]));
                 }
             }
         }
