@@ -5,9 +5,9 @@ import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { MESSAGES, text } from '../../www/i18n.js';
-import { attempt, host, idle, out, sampleNifti, SLOW_MS, useSample, www } from './harness.mjs';
+import { attempt, here, host, idle, out, sampleNifti, SLOW_MS, useSample, www } from './harness.mjs';
 
-const tests = host({ gpu: false });
+const tests = host({ gpu: false, mounts: { '/expected': join(here, 'expected') } });
 
 const ranked = async (options) => {
   const made = await tests.newAppPage(options);
@@ -71,16 +71,20 @@ test('JSON, CSV and a page: the record and the notice in each, texts only when a
   await plain.finish();
 });
 
-test('findings scored without a ranking: JSON, CSV and a page of them', { timeout: SLOW_MS }, async () => {
+test('a model that cannot rank: JSON, CSV and a page of the findings', { timeout: SLOW_MS }, async () => {
   const { page, finish } = await tests.newAppPage();
+  await page.check('input[name="backend"][value="cpu"]');
+  await page.click('#model > summary');
+  await page.fill('#model-url', 'expected/zero-shot/manifest.json');
+  await page.click('#model-address button');
+  await page.waitForFunction((line) => document.querySelector('#progress-text').textContent === line, MESSAGES.model_loaded[0], { timeout: SLOW_MS });
   await useSample(page);
   assert.ok(await page.isHidden('#exports'));
-  await page.check('input[name="backend"][value="cpu"]');
   await page.click('#zero-shot > summary');
   await page.click('#zero-shot-run');
   await page.waitForSelector('#zero-shot-rows tr', { timeout: SLOW_MS });
   await idle(page);
-  assert.ok(await page.isHidden('#result') && await page.isHidden('#export-texts'));
+  assert.ok(await page.isDisabled('#rank') && await page.isHidden('#export-texts'));
   const record = JSON.parse((await saved(page, '#export')).content);
   assert.equal(record.zero_shot.length, 18);
   assert.deepEqual([record.candidates, record.preprocess.text_source], [undefined, null]);
