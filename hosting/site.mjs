@@ -63,12 +63,13 @@ export async function buildSite(out, change) {
   const hashes = async () => Object.fromEntries(await Promise.all(paths.map(async (path) => [path, digest('sha256', 'hex', await readFile(join(out, path)))])));
   const worker = await readFile(join(out, 'sw.js'), 'utf8');
   const madeFrom = commit();
-  const version = digest('sha256', 'hex', JSON.stringify([await hashes(), worker, HEADERS, madeFrom])).slice(0, 16);
+  const build = digest('sha256', 'hex', JSON.stringify([await hashes(), worker, HEADERS, madeFrom]));
+  const version = build.slice(0, 16);
 
   for (const path of paths.filter((name) => name.endsWith('.html'))) {
     const pinned = [];
     const html = (await readFile(join(out, path), 'utf8'))
-      .replace('<meta charset="utf-8">', `$&\n  <meta http-equiv="Content-Security-Policy" content="${metaPolicy()}">\n  <meta name="release" content="${version}">\n  <meta name="commit" content="${madeFrom}">`)
+      .replace('<meta charset="utf-8">', `$&\n  <meta http-equiv="Content-Security-Policy" content="${metaPolicy()}">\n  <meta name="release" content="${version}">\n  <meta name="build" content="${build}">\n  <meta name="commit" content="${madeFrom}">`)
       .replace(/ (?:src|href)="\.\/([\w-]+\.(?:js|css))"/g, (attribute, name) => {
         pinned.push(name);
         return `${attribute} integrity="sha384-${digest('sha384', 'base64', readFileSync(join(out, name)))}"`;

@@ -47,6 +47,19 @@ export function download(blob, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
+/** @param {unknown} value */
+const cell = (value) => (/[",\r\n]/.test(String(value)) ? `"${String(value).replaceAll('"', '""')}"` : String(value));
+
+/**
+ * RFC 4180, after comment lines with the notice, the warning and the record.
+ * @param {any} saved the record @param {readonly string[]} names of the columns @param {readonly Record<string, unknown>[]} rows
+ */
+export function csvText(saved, names, rows) {
+  const head = [saved.notice.en, saved.notice.zh, ...(saved.warning ? [saved.warning.en] : []), JSON.stringify(saved)];
+  const lines = [names, ...rows.map((row) => names.map((name) => row[name]))].map((values) => values.map(cell).join(','));
+  return `${[...head.map((line) => `# ${line}`), ...lines].join('\r\n')}\r\n`;
+}
+
 /** Column headings: message key and class. @param {readonly [key: string, className: string, params?: object][]} columns */
 export const headings = (columns) => columns.map(([key, className, params]) => element('th', { scope: 'col', role: 'columnheader', className }, text(key, params)));
 

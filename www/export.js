@@ -1,103 +1,53 @@
 // What is saved: the reproducibility record (VIEWER_AND_RANKING_UI.md 9), and a table and a page that hold it.
 
-import { doubtAbout, state } from './app.js';
+import { on, state } from './app.js';
+import { $, bar, csvText, download, element, headings } from './dom.js';
 import { explanationOf } from './evidence.js';
-import { $, bar, download, element, headings } from './dom.js';
-import { MESSAGES, currentLanguage, findingText, languageTag, number, text } from './i18n.js';
+import { currentLanguage, findingText, languageTag, number, text } from './i18n.js';
+import { conditions, noticeText } from './record.js';
 import { bodyOf } from './reports.js';
 import { contextText, cosineText, percent } from './results.js';
+import { sharesShown } from './settings.js';
 import { viewer } from './volume.js';
-import { zeroShotOf } from './zeroshot.js';
-
-/** @typedef {import('../pkg/index.js').Ranking} Ranking */
-
-/** Which stored axis runs along the patient's left, posterior and superior, from 1; negative when it runs the other way. @param {string} orientation as LPS */
-export const permutation = (orientation) => ['LR', 'PA', 'SI'].map(([along, back]) =>
-  (orientation.includes(along) ? orientation.indexOf(along) + 1 : -(orientation.indexOf(back) + 1)));
-
-const built = (name) => document.querySelector(`meta[name="${name}"]`)?.getAttribute('content');
-/** The release of a built site: the start of the SHA-256 over its files. */
-const BUILD = built('release');
-/** What the site was built from. */
-const COMMIT = built('commit') ?? 'unknown';
-
-/** The notice as one paragraph. @param {string | undefined} license @param {'en' | 'zh'} [language] */
-export function noticeText(license, language) {
-  const gap = language === 'zh' ? '' : ' ';
-  const parts = [text('notice_lead', {}, language), text('notice', {}, language)];
-  if (license) parts.push(text('notice_weights', { license }, language));
-  return parts.join(gap);
-}
+import { scoredRun, zeroShotOf } from './zeroshot.js';
 
 /**
  * The record of VIEWER_AND_RANKING_UI.md 9: no file name, no header text, no report text; of identifiers the rules' counts.
- * @param {{ ranking: Ranking, volume: import('../pkg/index.js').Volume, set: import('../pkg/index.js').ReportSet,
- *   info: import('../pkg/index.js').SessionInfo, accepted: readonly string[], timingsMs: Readonly<Record<string, number>>,
- *   image: import('../pkg/index.js').ImageLatent, device: any, createdUtc: string }} run
+ * @param {any} run of results.js, or without a ranking of zeroshot.js
  */
-export function record({ ranking, volume, set, info, accepted, timingsMs, image, device, createdUtc }) {
-  const { provenance: p } = ranking;
+export function record(run) {
+  const { ranking, set, image } = run;
   const zeroShot = zeroShotOf(image);
   const explanation = explanationOf(image);
-  const license = info.model?.license;
-  const doubt = doubtAbout(info.model);
-  const { background } = ranking;
-  const scl = volume.headerScaling ?? null;
-  /** @type {any} */
-  const { reading } = p.preprocess;
+  const { background } = ranking ?? {};
   return {
     schema: 'ctmatch-result-1',
-    ...($('export-time').checked ? { created_utc: createdUtc } : {}),
-    notice: { en: noticeText(license, 'en'), zh: noticeText(license, 'zh') },
-    ...(doubt ? { warning: { en: MESSAGES[doubt][0], zh: MESSAGES[doubt][1] } } : {}),
-    app: { version: p.package, commit: COMMIT, ...(BUILD ? { build_sha256_start: BUILD } : {}) },
-    model: {
-      id: p.model, revision: p.revision, weights_sha256: p.weightsSha256, variant: p.variant,
-      tokenizer_sha256: p.tokenizerSha256, embedding_space: p.embeddingSpace, licence: license, untrained: info.model?.untrained ?? false,
-      synthetic: info.model?.synthetic ?? false,
-    },
-    input: {
-      voxel_sha256: p.voxelSha256, dims: volume.dims, spacing_mm: volume.spacingMm, orientation_in: volume.orientation, permutation: permutation(volume.orientation),
-      orientation_known: volume.orientationKnown, datatype: volume.datatype, scl: scl && { slope: scl[0], inter: scl[1] },
-      hu_override: reading?.scaling ?? null, possible_identifiers: reading?.identifiers ?? {},
-      findings: volume.findings.map(({ code }) => ({ code, accepted: accepted.includes(code) })),
-    },
-    preprocess: { ...p.preprocess, text_source: set.view },
-    runtime: {
-      backend: p.backend, threads: p.threads, adapter_info: p.adapter, limits: device.limits, shader_f16: device.features.f16, software: info.software ?? false,
-      browser: navigator.userAgent, os: /** @type {any} */ (navigator).userAgentData?.platform ?? navigator.platform,
-      timings_ms: timingsMs, degraded: p.degraded, self_check: { name: 'known answers', pass: p.selfTest !== 'skipped', ...info.selfTest },
-    },
+    ...conditions(run, set?.view ?? null),
     // Questions are a person's words: they stay on the page.
     ...(zeroShot ? { prompts: zeroShot.prompts, zero_shot: zeroShot.rows.map(({ finding, logit, score }) => ({ finding, logit, score })) } : {}),
     ...(explanation ? { explanation } : {}),
-    tie_tolerance: ranking.tieTolerance,
-    background: background ? {
-      share_below: background.shareBelow, share_below_by_chance: background.shareBelowByChance, pairs: background.pairs, volumes: background.volumes,
-      reports: background.reports, view: background.view, source: background.source,
-    } : null,
-    candidates: ranking.rows.map((row) => ({
-      id: row.id, text_sha256: set.rows[row.index].textSha256, n_tokens: set.rows[row.index].tokens,
-      truncated: set.rows[row.index].truncated, cosine: row.cosine, rank: row.rank, tie_group: row.tieGroup, margin: row.marginToNext, share: row.share,
-    })),
+    ...(ranking ? {
+      tie_tolerance: ranking.tieTolerance,
+      background: background ? {
+        share_below: background.shareBelow, share_below_by_chance: background.shareBelowByChance, pairs: background.pairs, volumes: background.volumes,
+        reports: background.reports, view: background.view, source: background.source,
+      } : null,
+      candidates: ranking.rows.map((row) => ({
+        id: row.id, text_sha256: set.rows[row.index].textSha256, n_tokens: set.rows[row.index].tokens,
+        truncated: set.rows[row.index].truncated, cosine: row.cosine, rank: row.rank, tie_group: row.tieGroup, margin: row.marginToNext, share: row.share,
+      })),
+    } : {}),
   };
 }
 
 const withTexts = () => $('export-texts').checked;
 
-/** @param {unknown} value */
-const cell = (value) => (/[",\r\n]/.test(String(value)) ? `"${String(value).replaceAll('"', '""')}"` : String(value));
-
-/** RFC 4180, after comment lines with the notice and the record. @param {any} run */
+/** RFC 4180, after comment lines with the notice and the record: the candidates, without a ranking the findings. @param {any} run */
 export function csv(run) {
   const saved = record(run);
+  if (!run.ranking) return csvText(saved, ['finding', 'logit', 'score'], saved.zero_shot);
   const names = ['rank', 'id', 'cosine', 'share', 'n_tokens', 'truncated', 'text_sha256', ...(withTexts() ? ['text'] : [])];
-  const lines = saved.candidates.map((row, i) => {
-    const report = withTexts() ? { text: bodyOf(run.rows[run.ranking.rows[i].index]) } : {};
-    return names.map((name) => cell({ ...row, ...report }[name])).join(',');
-  });
-  const head = [saved.notice.en, saved.notice.zh, ...(saved.warning ? [saved.warning.en] : []), JSON.stringify(saved)];
-  return `${[...head.map((line) => `# ${line}`), names.join(','), ...lines].join('\r\n')}\r\n`;
+  return csvText(saved, names, saved.candidates.map((row, i) => ({ ...row, ...(withTexts() ? { text: bodyOf(run.rows[run.ranking.rows[i].index]) } : {}) })));
 }
 
 // ---- images
@@ -163,18 +113,36 @@ table { border-collapse: collapse; margin: .7rem 0; } th, td { text-align: left;
 .notice, .untrained { border: 2px solid #5a4300; background: #fff3d0; padding: .5rem .8rem; } pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .8rem; }
 .bar { display: inline-block; width: 8rem; height: .7rem; border: 1px solid #79828c; } .bar i { display: block; height: 100%; background: #6f9bc9; }`;
 
+/** The candidates in their order. @param {any} run @param {any} saved its record */
+function ranked({ ranking, rows }, saved) {
+  const [high, low] = [ranking.rows[0].cosine, ranking.rows.at(-1).cosine];
+  const shares = sharesShown();
+  return [
+    element('h2', {}, text('result')),
+    element('table', {}, element('thead', {}, element('tr', {}, ...headings([['col_rank', 'number'], ['col_report', ''], ['col_cosine', 'number'],
+      ['col_margin', 'number'], ['col_bar', ''], .../** @type {[string, string, object][]} */ (shares ? [['col_share', 'number', { n: ranking.rows.length }]] : [])]))),
+    element('tbody', {}, ...ranking.rows.map((row, i) => element('tr', {}, element('td', { className: 'number' }, String(row.rank)),
+      element('td', {}, element('strong', {}, row.id), ...(withTexts() ? [element('div', {}, bodyOf(rows[row.index]))] : []),
+        ...(saved.candidates[i].truncated ? [element('div', {}, text('truncated', { n: saved.candidates[i].n_tokens }))] : [])),
+      element('td', { className: 'number' }, cosineText(row.cosine)),
+      element('td', { className: 'number' }, i + 1 < ranking.rows.length ? cosineText(row.marginToNext) : ''),
+      element('td', {}, bar(high > low ? (row.cosine - low) / (high - low) : 1)),
+      ...(shares ? [element('td', { className: 'number' }, percent(row.share))] : []))))),
+    element('p', {}, contextText(ranking)),
+  ];
+}
+
 /** One file without script; texts only when asked for. @param {any} run */
 export function html(run) {
   const saved = record(run);
-  const { ranking, rows, set, image } = run;
-  const [high, low] = [ranking.rows[0].cosine, ranking.rows.at(-1).cosine];
+  const { ranking, set, image } = run;
   const made = document.implementation.createHTMLDocument(text('title'));
   made.documentElement.lang = languageTag();
   made.head.prepend(element('meta', { charset: 'utf-8' }));
   const fact = ([key, value]) => element('tr', {}, element('th', { scope: 'row' }, text(key)), element('td', {}, value));
   const { input, model, runtime } = saved;
   const zeroShot = zeroShotOf(image);
-  made.body.append(
+  made.body.append(element('main', {},
     element('h1', {}, text('title')),
     element('p', { className: 'notice' }, noticeText(model.licence)),
     ...(saved.warning ? [element('p', { className: 'untrained' }, element('strong', {}, saved.warning[currentLanguage()]))] : []),
@@ -184,23 +152,14 @@ export function html(run) {
       ['orientation', input.orientation_in], ['datatype', input.datatype], ['voxel_digest', input.voxel_sha256],
       ['findings', input.findings.map(({ code, accepted }) => (accepted ? `${code} (${text('accepted')})` : code)).join(', ') || text('findings_none')],
       ['model_id', `${model.id} ${model.revision} ${model.variant}`], ['model_license', model.licence], ['settings', `${runtime.backend} · ${runtime.adapter_info}`],
-      ['view', text(`view_${set.view}`)], ...(saved.created_utc ? [['created', saved.created_utc]] : []),
+      ...(set ? [['view', text(`view_${set.view}`)]] : []), ...(saved.created_utc ? [['created', saved.created_utc]] : []),
     ].map(fact)),
     element('p', {}, ...viewer.views.flatMap((view) => picture(view) ?? [])),
-    element('h2', {}, text('result')),
-    element('table', {}, element('thead', {}, element('tr', {}, ...headings([['col_rank', 'number'], ['col_report', ''], ['col_cosine', 'number'],
-      ['col_margin', 'number'], ['col_bar', ''], ['col_share', 'number', { n: ranking.rows.length }]]))),
-    element('tbody', {}, ...ranking.rows.map((row, i) => element('tr', {}, element('td', { className: 'number' }, String(row.rank)),
-      element('td', {}, element('strong', {}, row.id), ...(withTexts() ? [element('div', {}, bodyOf(rows[row.index]))] : []),
-        ...(saved.candidates[i].truncated ? [element('div', {}, text('truncated', { n: saved.candidates[i].n_tokens }))] : [])),
-      element('td', { className: 'number' }, cosineText(row.cosine)),
-      element('td', { className: 'number' }, i + 1 < ranking.rows.length ? cosineText(row.marginToNext) : ''),
-      element('td', {}, bar(high > low ? (row.cosine - low) / (high - low) : 1)), element('td', { className: 'number' }, percent(row.share)))))),
-    element('p', {}, contextText(ranking)),
+    ...(ranking ? ranked(run, saved) : []),
     ...(zeroShot ? [element('h2', {}, text('zero_shot')), element('p', {}, text('zero_shot_note')),
       element('table', {}, ...zeroShot.rows.map(({ finding, score }) => element('tr', {}, element('th', { scope: 'row' }, findingText(finding)), element('td', { className: 'number' }, percent(score)))))] : []),
     element('details', {}, element('summary', {}, text('record')), element('pre', {}, JSON.stringify(saved, null, 2))),
-  );
+  ));
   // The policy of this page would refuse the style element itself.
   return `<!doctype html>\n${made.documentElement.outerHTML.replace('</head>', `<style>${STYLE}</style></head>`)}\n`;
 }
@@ -210,6 +169,12 @@ const SAVED = {
   'export-csv': ['csv', 'text/csv', csv],
   'export-html': ['html', 'text/html', html],
 };
+/** What can be saved now: the ranking, else the scores of the findings. */
+const saveable = () => state.result ?? scoredRun();
 for (const [id, [ending, type, make]] of Object.entries(SAVED)) {
-  $(id).addEventListener('click', () => download(new Blob([make(state.result)], { type }), `ctmatch-result.${ending}`));
+  $(id).addEventListener('click', () => download(new Blob([make(saveable())], { type }), `ctmatch-result.${ending}`));
 }
+on('result', () => {
+  $('exports').hidden = !saveable();
+  $('export-texts').parentElement.hidden = !state.result;
+});

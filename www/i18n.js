@@ -47,6 +47,8 @@ export const MESSAGES = {
   evidence_go: ['Go to {place}', '转到 {place}'],
   evidence_outside: ['outside the volume', '影像之外'],
   map_of: ['evidence map, {plane}', '证据图，{plane}'],
+  hu_at_cross: ['{hu} HU at the cross-hair', '十字线处 {hu} HU'],
+  value_at_cross: ['{hu} (not HU) at the cross-hair', '十字线处 {hu}（非 HU）'],
   profile: ['Evidence by slab, from the lowest to the highest', '各层块的贡献，自下而上'],
   map_on: ['Evidence map', '证据图'],
   map_opacity: ['opacity', '不透明度'],
@@ -391,6 +393,7 @@ export const MESSAGES = {
   col_bar: ['relative', '相对'],
   col_text: ['Text and actions', '文本与操作'],
   col_share: ['Share within this list ({n})', '列表内占比（{n}）'],
+  show_shares: ['Column of shares within this list', '显示列表内占比一列'],
   tie: ['tie', '并列'],
   noise: ['Lead is within model noise.', '领先幅度在模型误差范围内。'],
   background: [
@@ -520,6 +523,7 @@ export const MESSAGES = {
     'Marked: words of one text only. Difference of the cosines: {difference}.',
     '标记部分为仅出现于一份文本的词。余弦相似度之差：{difference}。',
   ],
+  exports: ['Save the result', '保存结果'],
   export: ['Save as JSON', '保存为 JSON'],
   export_csv: ['Save as CSV', '保存为 CSV'],
   export_html: ['Save as a page', '保存为网页'],
@@ -545,6 +549,8 @@ export const MESSAGES = {
   timing: ['Volume encoded in {s} s on {adapter}.', '影像编码用时 {s} 秒（{adapter}）。'],
   copy_diagnostics: ['Copy diagnostics', '复制诊断信息'],
   copied: ['Copied.', '已复制。'],
+  copy_by_hand: ['The browser refuses the clipboard: copy the marked text by hand.', '浏览器拒绝访问剪贴板：请手动复制选中的文本。'],
+  diagnostics: ['Diagnostics', '诊断信息'],
   error_heading: ['This did not work', '操作未成功'],
 
   E_READ: ['The file cannot be read any more. Choose it again.', '文件已无法读取，请重新选择。'],

@@ -7,6 +7,7 @@ import { exportLatents, importLatents } from './ctmatch/index.js';
 import { $, download, element, headings } from './dom.js';
 import { encodeCandidates, otherModel } from './encode.js';
 import { number, text } from './i18n.js';
+import { noticeText } from './record.js';
 import { newEntry } from './volume.js';
 
 /** @typedef {import('../pkg/index.js').Store} Store @typedef {import('../pkg/index.js').Hit} Hit */
@@ -57,16 +58,27 @@ export async function loadKept(file, call) {
   changed('candidates', 'result', 'entries');
 }
 
+/** With the notice in its metadata: the tensors are counted from the end of the header. @param {Blob} blob safetensors */
+async function withNotice(blob) {
+  const end = 8 + Number(new DataView(await blob.slice(0, 8).arrayBuffer()).getBigUint64(0, true));
+  const header = JSON.parse(await blob.slice(8, end).text());
+  const license = state.session?.info.model?.license;
+  header.__metadata__.notice = `${noticeText(license, 'en')} ${noticeText(license, 'zh')}`;
+  const bytes = new TextEncoder().encode(JSON.stringify(header));
+  const padding = new Uint8Array(-bytes.length & 7).fill(0x20); // spaces, so that the tensors are aligned
+  return new Blob([new BigUint64Array([BigInt(bytes.length + padding.length)]), bytes, padding, blob.slice(end)], { type: blob.type });
+}
+
 /** @param {Blob} blob @param {string} name */
-const save = (blob, name) => download(blob, `ctmatch-${name}.safetensors`);
+const save = async (blob, name) => download(await withNotice(blob), `ctmatch-${name}.safetensors`);
 
 const saveVolume = () => run('phase_model', async (call) => {
-  save(exportLatents((await encodedVolume(call)).image), 'volume');
+  await save(exportLatents((await encodedVolume(call)).image), 'volume');
   return 'kept_saved';
 });
 
 const saveReports = () => run('phase_model', async (call) => {
-  save(exportLatents((await encodeCandidates(await withModel(call), call)).set), 'reports');
+  await save(exportLatents((await encodeCandidates(await withModel(call), call)).set), 'reports');
   return 'kept_saved';
 });
 
@@ -78,7 +90,7 @@ const saveStore = () => run('phase_model', async (call) => {
   const store = await session.openStore(undefined, { signal: call.signal });
   try {
     await store.add({ volumes, reports });
-    save(await store.save(), 'store');
+    await save(await store.save(), 'store');
   } finally {
     store.close();
   }

@@ -35,6 +35,7 @@ function render() {
   const map = { ...given, values, opacity: Number($('map-opacity').value), threshold: Number($('map-threshold').value), outlines: $('map-outlines').checked };
   viewer.showMap(isOn() ? map : undefined);
   const most = largest(map);
+  for (const id of ['map-opacity', 'map-threshold']) $(id).setAttribute('aria-valuetext', number(Number($(id).value), { style: 'percent' }));
   const end = (value) => number(value, { maximumSignificantDigits: 2, signDisplay: 'exceptZero' });
   $('legend-low').textContent = end(-most);
   $('legend-high').textContent = end(most);

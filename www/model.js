@@ -1,6 +1,7 @@
 // Which model runs, and where: the one that comes with the page, a converted folder, files of one, or one of this site.
 
-import { MANIFEST, changed, doubtAbout, on, ownFile, run, showError, state, withModel } from './app.js';
+import { MANIFEST, changed, doubtAbout, on, onClear, ownFile, run, showError, state, withModel } from './app.js';
+import { BUILD } from './build.js';
 import { $, element } from './dom.js';
 import { number, text } from './i18n.js';
 
@@ -107,7 +108,7 @@ on('controls', () => {
   $('backend-badge').textContent = badge.filter(Boolean).join(' · ');
 
   const license = model?.license ?? state.manifest?.license;
-  $('notice-weights').textContent = license ? text('notice_weights', { license }) : '';
+  for (const place of document.querySelectorAll('.weights')) place.textContent = license ? text('notice_weights', { license }) : '';
   const doubt = doubtAbout(model ?? state.manifest);
   $('untrained').hidden = doubt === undefined;
   if (doubt) $('untrained').querySelector('strong').textContent = text(doubt);
@@ -136,13 +137,26 @@ $('model-load').addEventListener('click', () => run('phase_model', async (call) 
   await withModel(call);
   return 'model_loaded';
 }));
+/** The package's, and what the page was built from. */
+const diagnostics = async () =>
+  JSON.stringify({ page: BUILD, ...(state.session ? JSON.parse(await state.session.diagnostics()) : { browser: navigator.userAgent }) }, null, 2);
+
 $('diagnostics').addEventListener('click', async () => {
+  const shown = $('diagnostics-text');
   try {
-    await navigator.clipboard.writeText(state.session ? await state.session.diagnostics() : navigator.userAgent);
-    $('copied').textContent = text('copied');
+    shown.value = await diagnostics();
+    // A browser may refuse the clipboard: then the text is there to be copied by hand.
+    const copied = await navigator.clipboard?.writeText(shown.value).then(() => true, () => false);
+    $('copied').textContent = text(copied ? 'copied' : 'copy_by_hand');
+    shown.hidden = Boolean(copied);
+    if (!copied) shown.select();
   } catch (error) {
     showError(error);
   }
+});
+onClear(() => {
+  Object.assign($('diagnostics-text'), { value: '', hidden: true });
+  $('copied').textContent = '';
 });
 
 // Licence, warning and purpose belong on the page before any weight is loaded, and before anything else is seen: they would push it down.

@@ -5,8 +5,8 @@ import { encodedVolume, missingVolume, on, onClear, run, state } from './app.js'
 import { candidates } from './candidates.js';
 import { OPTIONS, outcomeOf, parseItems, shuffled, totals } from './choice.js';
 import { $, download, element, headings } from './dom.js';
-import { noticeText } from './export.js';
 import { number, text } from './i18n.js';
+import { conditions, runOf } from './record.js';
 import { cosineText, percent } from './results.js';
 import { sampleAnswer } from './sample.js';
 import { openEntry } from './volume.js';
@@ -16,7 +16,10 @@ import { openEntry } from './volume.js';
 /** @type {Item[]} */
 let items = [];
 let at = 0;
-/** By item: the order that was shown, and what came of it. @type {({ order: number[], rows: import('../pkg/index.js').Ranked[], outcome: Outcome, chosen?: number } | undefined)[]} */
+/**
+ * By item: the order that was shown, and what came of it.
+ * @type {({ order: number[], rows: import('../pkg/index.js').Ranked[], outcome: Outcome, chosen?: number, run: Awaited<ReturnType<typeof runOf>> } | undefined)[]}
+ */
 let done = [];
 /** the index of the option that the person chose @type {number | undefined} */
 let chosen;
@@ -53,7 +56,7 @@ const reveal = () => run('phase_model', async (call) => {
   const item = items[at];
   const entry = entryOf(item);
   if (entry && entry !== state.entry) await openEntry(entry, call);
-  const { session, image } = await encodedVolume(call);
+  const { session, image, accepted } = await encodedVolume(call);
   const shown = order();
   // The package joins the sections as it does for candidates.
   const reports = await session.parseReports(JSON.stringify(shown.map((i) => item.options[i].report)), { format: 'json', signal: call.signal });
@@ -62,7 +65,7 @@ const reveal = () => run('phase_model', async (call) => {
   const truth = item.options.findIndex(({ isTrue }) => isTrue);
   const rival = rows.find(({ index }) => index !== truth);
   const outcome = { ...outcomeOf(rows, truth, item.options[rival?.index ?? 0].kind), ...(chosen === undefined ? {} : { reader: chosen === truth }) };
-  done[at] = { order: shown, rows, outcome, chosen };
+  done[at] = { order: shown, rows, outcome, chosen, run: await runOf(session, image, accepted) };
   render();
   return 'quiz_revealed';
 });
@@ -136,16 +139,14 @@ function render() {
   renderControls();
 }
 
-/** Seed, shown order and outcome of every item; no text, no name of a volume. */
+/** The record, with seed, shown order and outcome of every item; no text, no name of a volume. */
 function save() {
+  const of = ({ run }) => conditions(run, candidates.view);
   const outcomes = done.flatMap((one, i) => (one ? [{ item: i + 1, order: one.order, chosen: one.chosen ?? null, ...one.outcome,
-    cosines: Object.fromEntries(one.rows.map(({ index, cosine }) => [index, cosine])) }] : []));
-  const { model, variant, backend } = state.session?.info ?? {};
-  const record = {
-    schema: 'ctmatch-choice-1', ...($('export-time').checked ? { created_utc: new Date().toISOString() } : {}), notice: { en: noticeText(model?.license, 'en'), zh: noticeText(model?.license, 'zh') },
-    model: { id: model?.id, revision: model?.revision, embedding_space: model?.embeddingSpace, variant, backend, untrained: model?.untrained, synthetic: model?.synthetic },
-    text_source: candidates.view, seed: Number($('quiz-seed').value) || 0, totals: totals(done.flatMap((one) => (one ? [one.outcome] : []))), items: outcomes,
-  };
+    cosines: Object.fromEntries(one.rows.map(({ index, cosine }) => [index, cosine])), input: of(one).input, timings_ms: one.run.timingsMs }] : []));
+  // Each item has a volume of its own; the rest is the same for all.
+  const { input, ...common } = of(done.find(Boolean));
+  const record = { schema: 'ctmatch-choice-1', ...common, seed: Number($('quiz-seed').value) || 0, totals: totals(done.flatMap((one) => (one ? [one.outcome] : []))), items: outcomes };
   download(new Blob([JSON.stringify(record, null, 2)], { type: 'application/json' }), 'ctmatch-choice.json');
 }
 

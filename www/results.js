@@ -6,6 +6,7 @@ import { differences } from './differences.js';
 import { $, bar, button, element, headings } from './dom.js';
 import { encodeCandidates } from './encode.js';
 import { number, text } from './i18n.js';
+import { runOf } from './record.js';
 import { bodyOf, reviewButton, reviewById } from './reports.js';
 import { Rows, walkable } from './rows.js';
 
@@ -33,11 +34,7 @@ export const rank = () => run('phase_model', async (call) => {
   const { rows, set } = await encodeCandidates(session, call);
   const ranking = await session.rank(image, set, { signal: call.signal });
   compared = [];
-  const { device } = JSON.parse(await session.diagnostics());
-  state.result = {
-    ranking, rows, set, image, timingsMs: image.timingsMs, accepted, volume: state.volume, entry: state.entry, info: session.info, device,
-    createdUtc: new Date().toISOString(),
-  };
+  state.result = { ranking, rows, set, ...await runOf(session, image, accepted) };
   const seconds = (performance.now() - started) / 1000;
   changed('candidates', 'result');
   $('result').scrollIntoView({ block: 'nearest' });
@@ -96,7 +93,7 @@ function rowOf(row) {
     cell('number cosine', cosineText(row.cosine)),
     cell('number', row === last ? '' : cosineText(row.marginToNext)),
     cell('', bar(high > low ? (row.cosine - low) / (high - low) : 1)),
-    cell('number', percent(row.share)),
+    cell('number share', percent(row.share)),
     cell('body', element('div', { className: 'excerpt' }, bodyOf(candidate)), reviewButton(candidate), button(text('compare'), () => compare(row.index), {
       'data-compare': row.index, 'aria-pressed': compared.includes(row.index), 'aria-label': text('compare_id', { id: row.id }),
     })));
@@ -129,7 +126,7 @@ on('result', () => {
   $('result-filter').parentElement.hidden = state.result.rows.length < 10;
   const { ranking, timingsMs } = state.result;
   $('result-head').replaceChildren(...headings([['col_rank', 'number'], ['col_report', ''], ['col_cosine', 'number'], ['col_margin', 'number'],
-    ['col_bar', ''], ['col_share', 'number', { n: ranking.rows.length }], ['col_text', 'unseen']]));
+    ['col_bar', ''], ['col_share', 'number share', { n: ranking.rows.length }], ['col_text', 'unseen']]));
   renderRows();
 
   const lines = [];

@@ -2,9 +2,11 @@
 
 import { changed, on, onClear, run, state, withModel } from './app.js';
 import { candidates } from './candidates.js';
-import { $, Pages, button, element } from './dom.js';
+import { BUILD } from './build.js';
+import { $, Pages, button, csvText, download, element } from './dom.js';
 import { encodeCandidates, otherModel } from './encode.js';
 import { text } from './i18n.js';
+import { headOf, modelOf } from './record.js';
 import { cosineText } from './results.js';
 import { openEntry } from './volume.js';
 
@@ -61,6 +63,20 @@ const compareAll = () => run('phase_model', async (call) => {
   return unanswered > 0 ? () => text('retrieval_unanswered', { n: unanswered }) : 'retrieval_done';
 });
 
+/** Reports down, volumes across; the volumes' digests say which they are. */
+function saveMatrix() {
+  if (!matrix) return;
+  const { entries, ids, cosines } = matrix;
+  const images = entries.map(({ latent }) => /** @type {NonNullable<Entry['latent']>} */ (latent).image);
+  const saved = {
+    schema: 'ctmatch-matrix-1', ...headOf(state.session?.info.model, new Date().toISOString()), app: { version: images[0].provenance.package, ...BUILD },
+    model: modelOf(images[0].provenance), text_source: candidates.view,
+    volumes: entries.map(({ id }, v) => ({ id, voxel_sha256: images[v].provenance.voxelSha256 })),
+  };
+  const rows = ids.map((id, r) => ({ report: id, ...Object.fromEntries(entries.map((entry, v) => [`volume ${entry.id}`, cosines[v][r]])) }));
+  download(new Blob([csvText(saved, ['report', ...entries.map(({ id }) => `volume ${id}`)], rows)], { type: 'text/csv' }), 'ctmatch-matrix.csv');
+}
+
 const pages = new Pages($('matrix-pages'), ROWS_OF_A_PAGE, renderMatrix);
 
 function renderMatrix() {
@@ -101,4 +117,5 @@ on('candidates', () => {
 on('controls', () => {
   $('compare-all').disabled = state.running !== undefined || state.entries.length === 0 || candidates.usable.length === 0;
 });
+$('matrix-save').addEventListener('click', saveMatrix);
 $('compare-all').addEventListener('click', compareAll);

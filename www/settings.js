@@ -1,9 +1,10 @@
-// What a person prefers, kept in this browser until everything is cleared: the theme, and that the notice was read.
+// What a person prefers, kept in this browser until everything is cleared: the theme, whether shares are shown, and that the notice was read.
 
 import { $ } from './dom.js';
 
 const THEME = 'ctmatch-theme';
 const NOTICE = 'ctmatch-notice';
+const SHARES = 'ctmatch-shares';
 
 /** Storage can be forbidden; the page works without. @param {string} key */
 export function recall(key) {
@@ -29,6 +30,19 @@ function wear(theme) {
   $('theme').value = theme;
 }
 
+/** The column of shares can be left out. */
+export const sharesShown = () => $('show-shares').checked;
+
+function showShares() {
+  $('result-grid').classList.toggle('without-shares', !sharesShown());
+}
+
+$('show-shares').checked = recall(SHARES) !== 'no';
+showShares();
+$('show-shares').addEventListener('change', () => {
+  showShares();
+  keep(SHARES, sharesShown() ? 'yes' : 'no');
+});
 wear(recall(THEME) ?? 'dark');
 $('theme').addEventListener('change', () => {
   wear($('theme').value);

@@ -2,7 +2,7 @@
 // needs no new slice. No full copy of the volume is kept.
 
 import { number, text } from './i18n.js';
-import { drawMap, drawProfile } from './overlay.js';
+import { drawMap, drawProfile, slabProfile } from './overlay.js';
 import { Ruler, drawRuler, makeRulerLayer } from './ruler.js';
 
 /** @typedef {import('../pkg/index.js').Volume} Volume @typedef {import('../pkg/index.js').Slice} Slice */
@@ -417,7 +417,16 @@ class PlaneView {
         this.cells.style.backgroundSize = `${100 / map.dims[column]}% ${100 / map.dims[row]}%`;
       }
     }
-    if (this.name === 'axial') drawProfile(this.profile, map, this.grid);
+    if (this.name !== 'axial') return;
+    drawProfile(this.profile, map, this.grid);
+    this.labelProfile();
+  }
+
+  /** What the bars of the profile say (1.1.1). */
+  labelProfile() {
+    const { map } = this.viewer;
+    const value = (sum) => number(sum, { maximumSignificantDigits: 2, signDisplay: 'exceptZero' });
+    this.profile.setAttribute('aria-label', [text('profile'), ...(map ? [slabProfile(map).map(value).join('; ')] : [])].join(': '));
   }
 
   label() {
@@ -431,9 +440,12 @@ class PlaneView {
     const [first, last] = this.slab(this.index);
     const line = last > first ? `${place} · ${text('slab_of', { n: last - first + 1 })}` : place;
     this.caption.textContent = line;
-    for (const element of [this.view, this.canvas]) element.setAttribute('aria-label', line);
+    const hu = this.value(this.cross);
+    const label = hu === undefined ? line : `${line}, ${text(this.viewer.inHu ? 'hu_at_cross' : 'value_at_cross', { hu })}`;
+    for (const element of [this.view, this.canvas]) element.setAttribute('aria-label', label);
+    this.slider.setAttribute('aria-valuetext', line);
     this.map.setAttribute('aria-label', text('map_of', { plane: text(this.name) }));
-    this.profile.setAttribute('aria-label', text('profile'));
+    this.labelProfile();
   }
 }
 

@@ -3,23 +3,27 @@
 import { changed, encodedVolume, missingVolume, on, onClear, purpose, run, state } from './app.js';
 import { $, element, headings } from './dom.js';
 import { findingText, text } from './i18n.js';
+import { runOf } from './record.js';
 import { cosineText, percent } from './results.js';
 
 /** @typedef {import('../pkg/index.js').ZeroShotRow} Row */
 
 /** Questions of this sitting, asked of each volume. @type {string[]} */
 let questions = [];
-/** `image`: the latent that was scored. @type {{ image: import('../pkg/index.js').ImageLatent, scores: import('../pkg/index.js').ZeroShot } | undefined} */
+/** `run`: of the latent that was scored, for the record. @type {{ run: Awaited<ReturnType<typeof runOf>>, scores: import('../pkg/index.js').ZeroShot } | undefined} */
 let shown;
 
-export const zeroShotOf = (image) => (shown?.image === image ? shown?.scores : undefined);
+export const zeroShotOf = (image) => (shown?.run.image === image ? shown?.scores : undefined);
+
+/** The run whose scores are shown. */
+export const scoredRun = () => (shown && shown.run.image === state.entry?.latent?.image ? shown.run : undefined);
 
 const score = (ask) => run('phase_model', async (call) => {
-  const { session, image } = await encodedVolume(call);
+  const { session, image, accepted } = await encodedVolume(call);
   const scores = await session.zeroShot(image, { ...call, ask });
   // A question that was refused is not asked again.
   questions = ask;
-  shown = { image, scores };
+  shown = { run: await runOf(session, image, accepted), scores };
   changed('result');
   return 'zero_shot_done';
 });
@@ -41,7 +45,7 @@ function table(rows, name) {
 }
 
 on('result', () => {
-  if (shown && shown.image !== state.entry?.latent?.image) shown = undefined;
+  if (!scoredRun()) shown = undefined;
   $('zero-shot-result').hidden = !shown;
   if (!shown) return;
   const { rows, answers, classes } = shown.scores;

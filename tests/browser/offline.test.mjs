@@ -164,6 +164,28 @@ test('a host without headers: the first load says so, and from the second on the
   await finish();
 });
 
+test('a site below a path: ranked, stored and reloaded, and nothing is asked for outside of it', { timeout: SLOW_MS }, async () => {
+  const server = await serveSite({ root: mkdtempSync(join(tmpdir(), 'ctmatch-empty-')), mounts: { '/some/path': folder } });
+  const { page, finish } = await openSite(server.origin, { path: '/some/path/' });
+  await rankSample(page);
+  await stateIs(page, 'net_sealed');
+  await noteIs(page, 'net_offline_ready');
+  const [download] = await Promise.all([page.waitForEvent('download'), page.click('#export')]);
+  const { app } = JSON.parse(await readFile(await download.path(), 'utf8'));
+  assert.match(app.build_sha256, /^[0-9a-f]{64}$/);
+  assert.ok(app.build_sha256.startsWith(release.version), app.build_sha256);
+  await page.reload();
+  await page.waitForFunction(() => !document.querySelector('#use-sample').disabled);
+  await openPanel(page);
+  await page.click('#net-storage');
+  await page.waitForSelector('#stored li');
+  await page.click('main a');
+  await page.waitForFunction(() => !document.querySelector('#use-sample').disabled);
+  assert.equal(new URL(page.url()).pathname, '/some/path/');
+  assert.deepEqual(server.requests.filter((line) => !line.startsWith('GET /some/path/')), []);
+  await finish();
+});
+
 test('a stale service worker: one release at a time, whole, and a half-deployed one is not taken', { timeout: SLOW_MS }, async () => {
   const server = await serveSite();
   const { page, finish } = await openSite(server.origin, { expect: REFUSED });

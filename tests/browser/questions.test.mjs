@@ -90,6 +90,10 @@ test('multiple choice of the list: hidden until revealed, then the totals; the r
   assert.deepEqual(record.items[0].order, shuffled(4, 7, 0));
   assert.equal(record.items[0].reader, true);
   assert.ok(record.notice.zh && !saved.includes('Severe cardiomegaly'));
+  // The record of VIEWER_AND_RANKING_UI.md 9, with the volume of each item.
+  const fields = { app: ['version', 'commit', 'build_sha256'], model: ['id', 'weights_sha256', 'tokenizer_sha256'], preprocess: ['grid', 'interpolation'], runtime: ['backend', 'limits', 'self_check'] };
+  for (const [part, names] of Object.entries(fields)) for (const name of names) assert.notEqual(record[part]?.[name], undefined, `${part}.${name}`);
+  assert.match(record.items[0].input.voxel_sha256, /^[0-9a-f]{64}$/);
   await finish();
 });
 
@@ -107,6 +111,15 @@ test('two volumes: items by volume, and each report with each volume', { timeout
   await idle(page);
   assert.equal(await page.locator('#matrix-rows tr').count(), 4);
   assert.equal(await page.locator('#matrix-rows td').count(), 8);
+  const [download] = await Promise.all([page.waitForEvent('download'), page.click('#matrix-save')]);
+  const csv = (await readFile(await download.path(), 'utf8')).split('\r\n');
+  const [names, ...rows] = csv.filter((line) => line && !line.startsWith('# ')).map((line) => line.split(','));
+  assert.deepEqual(names, ['report', 'volume 1', 'volume 2']);
+  const shown = await page.locator('#matrix-rows tr').evaluateAll((all) => all.map((row) => [row.querySelector('th').textContent, ...[...row.querySelectorAll('td')].map((cell) => cell.textContent.match(/-?\d\.\d{3}/)[0])]));
+  assert.deepEqual(rows.map(([id, ...cosines]) => [id, ...cosines.map((value) => Number(value).toFixed(3))]), shown);
+  const about = JSON.parse(csv.findLast((line) => line.startsWith('# ')).slice(2));
+  assert.equal(new Set(about.volumes.map(({ voxel_sha256: sha }) => sha)).size, 2);
+  assert.ok(about.notice.zh && about.model.weights_sha256 && !csv.join().includes('case_b'));
   const marks = (key) => page.locator('#matrix-rows .tie').filter({ hasText: new RegExp(`^${MESSAGES[key][0]}$`) }).count();
   assert.equal(await marks('best_report'), 2, 'one for each volume');
   assert.equal(await marks('best_volume'), 4, 'one for each report');

@@ -5,9 +5,9 @@ import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { MESSAGES, text } from '../../www/i18n.js';
-import { attempt, host, idle, out, sampleNifti, SLOW_MS, useSample, www } from './harness.mjs';
+import { attempt, here, host, idle, out, sampleNifti, SLOW_MS, useSample, www } from './harness.mjs';
 
-const tests = host({ gpu: false });
+const tests = host({ gpu: false, mounts: { '/expected': join(here, 'expected') } });
 
 const ranked = async (options) => {
   const made = await tests.newAppPage(options);
@@ -69,6 +69,55 @@ test('JSON, CSV and a page: the record and the notice in each, texts only when a
   assert.deepEqual(sizes, [560, 560, 560]);
   await plain.page.screenshot({ path: join(out, 'report-zh.png'), fullPage: true });
   await plain.finish();
+});
+
+test('a model that cannot rank: JSON, CSV and a page of the findings', { timeout: SLOW_MS }, async () => {
+  const { page, finish } = await tests.newAppPage();
+  await page.check('input[name="backend"][value="cpu"]');
+  await page.click('#model > summary');
+  await page.fill('#model-url', 'expected/zero-shot/manifest.json');
+  await page.click('#model-address button');
+  await page.waitForFunction((line) => document.querySelector('#progress-text').textContent === line, MESSAGES.model_loaded[0], { timeout: SLOW_MS });
+  await useSample(page);
+  assert.ok(await page.isHidden('#exports'));
+  await page.click('#zero-shot > summary');
+  await page.click('#zero-shot-run');
+  await page.waitForSelector('#zero-shot-rows tr', { timeout: SLOW_MS });
+  await idle(page);
+  assert.ok(await page.isDisabled('#rank') && await page.isHidden('#export-texts'));
+  const record = JSON.parse((await saved(page, '#export')).content);
+  assert.equal(record.zero_shot.length, 18);
+  assert.deepEqual([record.candidates, record.preprocess.text_source], [undefined, null]);
+  for (const [part, name] of [['model', 'weights_sha256'], ['input', 'voxel_sha256'], ['runtime', 'backend']]) assert.ok(record[part][name], `${part}.${name}`);
+  const csv = await saved(page, '#export-csv');
+  const rows = csv.content.split('\r\n').filter((line) => line && !line.startsWith('# '));
+  assert.equal(rows[0], 'finding,logit,score');
+  assert.deepEqual(rows.slice(1).map((line) => Number(line.split(',').at(-1))), record.zero_shot.map(({ score }) => score));
+  const html = await saved(page, '#export-html');
+  for (const { name, content } of [csv, html]) {
+    for (const line of [...MESSAGES.notice_lead, record.input.voxel_sha256, 'Cardiomegaly']) assert.ok(content.includes(line), `${name}: ${line}`);
+  }
+  assert.equal(html.content.match(/<img /g).length, 3);
+  // Another volume has no scores yet.
+  await page.setInputFiles('#file', { name: 'y.nii', mimeType: 'application/octet-stream', buffer: (await sampleNifti()).fill(40, 5000, 9000) });
+  await idle(page);
+  assert.ok(await page.isHidden('#exports'));
+  await finish();
+});
+
+test('the column of shares can be left out, on the page and in the saved one; the choice is kept', { timeout: SLOW_MS }, async () => {
+  const { page, finish } = await ranked();
+  const heading = MESSAGES.col_share[0].replace('{n}', '4');
+  const columns = () => page.locator('#result-head th:visible').allTextContents();
+  assert.ok((await columns()).includes(heading));
+  await page.uncheck('#show-shares');
+  assert.ok(!(await columns()).includes(heading));
+  assert.equal(await page.locator('#result-rows .share:visible').count(), 0);
+  await page.locator('#result').screenshot({ path: join(out, 'without-shares-en.png') });
+  assert.ok(!(await saved(page, '#export-html')).content.includes(heading));
+  await page.reload();
+  assert.equal(await page.isChecked('#show-shares'), false);
+  await finish();
 });
 
 test('clear all: nothing is left in memory or in the browser', { timeout: 2 * SLOW_MS }, async () => {
@@ -171,6 +220,8 @@ test('latents are saved and loaded again: the same ranks without a text; a store
     assert.equal(download.suggestedFilename(), `ctmatch-${kind}.safetensors`);
     files[kind] = await readFile(await download.path());
     assert.ok(!files[kind].includes('cardiomegaly'), `${kind} holds no text`);
+    const metadata = JSON.parse(files[kind].subarray(8, 8 + Number(files[kind].readBigUInt64LE(0))).toString()).__metadata__;
+    for (const line of MESSAGES.notice_lead) assert.ok(metadata.notice.includes(line), `${kind}: ${line}`);
     await idle(page);
   }
   await page.click('#clear-reports');
@@ -233,9 +284,9 @@ test('the record has the fields of VIEWER_AND_RANKING_UI.md 9', { timeout: SLOW_
   const before = Date.now();
   const record = JSON.parse((await saved(page, '#export')).content);
   const fields = {
-    app: ['version', 'commit'], model: ['id', 'revision', 'weights_sha256', 'variant', 'tokenizer_sha256', 'embedding_space', 'licence'],
+    app: ['version', 'commit', 'build_sha256'], model: ['id', 'revision', 'weights_sha256', 'variant', 'tokenizer_sha256', 'embedding_space', 'licence'],
     input: ['voxel_sha256', 'dims', 'spacing_mm', 'orientation_in', 'permutation', 'datatype', 'scl', 'hu_override', 'findings'],
-    preprocess: ['spacingMm', 'windowHu', 'grid', 'clip', 'pad', 'text_source'],
+    preprocess: ['spacingMm', 'windowHu', 'grid', 'clip', 'pad', 'interpolation', 'text_source'],
     runtime: ['backend', 'adapter_info', 'limits', 'shader_f16', 'browser', 'os', 'timings_ms', 'degraded', 'self_check'],
     explanation: ['of', 'variant', 'score', 'sum', 'self_check'],
   };
@@ -245,7 +296,7 @@ test('the record has the fields of VIEWER_AND_RANKING_UI.md 9', { timeout: SLOW_
   assert.deepEqual(record.input.permutation, [1, 2, 3]);
   const header = await sampleNifti();
   assert.deepEqual(record.input.scl, header.readFloatLE(112) === 0 ? null : { slope: header.readFloatLE(112), inter: header.readFloatLE(116) });
-  assert.equal(record.app.commit, 'unknown', 'this page was not built from a commit');
+  assert.deepEqual([record.app.commit, record.app.build_sha256], ['unknown', 'unknown'], 'this page was not built');
   assert.ok(record.background.share_below > 0 && record.background.pairs > 1e5 && record.background.view === 'full', JSON.stringify(record.background));
   assert.deepEqual(record.explanation.of, { report: record.candidates[0].id, against: record.candidates[1].id });
   assert.equal(record.explanation.self_check.pass, true);

@@ -70,6 +70,8 @@ for (const backend of ['cpu', 'webgpu']) {
     const [download] = await Promise.all([page.waitForEvent('download'), page.click('#export')]);
     const saved = JSON.parse(await readFile(await download.path(), 'utf8'));
     assert.equal(saved.candidates.length, 4);
+    assert.match(saved.app.build_sha256, /^[0-9a-f]{64}$/);
+    assert.match(saved.app.commit, /^[0-9a-f]{40}|unknown/);
     const cosines = saved.candidates.map(({ cosine }) => cosine);
     assert.deepEqual(cosines, [...cosines].sort((a, b) => b - a));
     assert.deepEqual(requests.filter((url) => !url.startsWith('data:')), [address], 'the page itself');

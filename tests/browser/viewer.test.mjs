@@ -201,6 +201,29 @@ test('what the model sees, and its field of view on the planes', { timeout: SLOW
   await finish();
 });
 
+test('labels: each plane has slice, place and HU in words, its slider the slice from 1', async () => {
+  const { page, finish } = await openSample();
+  const axial = page.locator('.plane').first();
+  await axial.locator('.view').focus();
+  await page.keyboard.press('Home');
+  await page.waitForFunction(() => /slice 1 of/.test(document.querySelector('figcaption').textContent));
+  const words = async () => {
+    const [hu] = (await page.textContent('#cross')).match(/-?[\d,]+ HU/);
+    return `${await axial.locator('figcaption').textContent()}, ${hu} at the cross-hair`;
+  };
+  for (const place of ['.view', 'canvas']) assert.equal(await axial.locator(place).first().getAttribute('aria-label'), await words(), place);
+  assert.match(await axial.locator('input[type="range"]').getAttribute('aria-valuetext'), /^axial slice 1 of \d+, /);
+  // Also where only the cross-hair moves within the plane.
+  const before = await words();
+  await page.evaluate(async () => {
+    const { viewer } = await import('/volume.js');
+    await viewer.moveTo([100, 80, 0]);
+  });
+  assert.notEqual(await words(), before);
+  assert.equal(await axial.locator('.view').getAttribute('aria-label'), await words());
+  await finish();
+});
+
 test('a map of cubes: cells unsmoothed at their place, signs by colour, clear below the threshold, profile by slab', async () => {
   const { page, finish } = await openSample();
   const map = { dims: [2, 2, 2], values: [0.1, 1, -1, 0, 0.5, 0, 0, -0.5] }; // [superior, posterior, left]
@@ -212,7 +235,7 @@ test('a map of cubes: cells unsmoothed at their place, signs by colour, clear be
     const low = read();
     await viewer.moveTo([207, 159, 29]);
     const high = read();
-    const profile = !viewer.views[0].profile.hidden;
+    const profile = !viewer.views[0].profile.hidden && viewer.views[0].profile.getAttribute('aria-label');
     viewer.showMap(undefined);
     return { low, high, profile, hidden: read() };
   }, map);
@@ -222,7 +245,7 @@ test('a map of cubes: cells unsmoothed at their place, signs by colour, clear be
   near(pixels.low[0], [clear, alpha(above, 1), alpha(below, 1), clear]); // axial, inferior: rows from the front
   near(pixels.low[1], [alpha(above, 0.5), clear, clear, alpha(above, 1)]); // coronal, front: the upper row is superior
   near(pixels.high[2], [clear, alpha(below, 0.5), alpha(above, 1), clear]); // sagittal, left
-  assert.deepEqual([pixels.profile, pixels.hidden], [true, [null, null, null]]);
+  assert.deepEqual([pixels.profile, pixels.hidden], [`${MESSAGES.profile[0]}: +0.1; 0`, [null, null, null]]);
   assert.deepEqual(slabProfile({ ...map, values: Float32Array.from(map.values) }).map((sum) => Math.round(sum * 10)), [1, 0]);
   await finish();
 });
