@@ -118,6 +118,11 @@ need_vulkan() {
   ldconfig -p | grep -q libvulkan.so.1 || system_packages libvulkan1
 }
 
+# The canary's journey is repeated in a network namespace: `unshare` is of util-linux, which every Linux has.
+need_namespace() {
+  [ "$(uname -s)" != Linux ] || have ip || system_packages iproute2
+}
+
 # Without an export of its constructors the linker runs all of them again in every call from JavaScript, allocations included: cubecl's
 # compiler has hundreds, 0.5 ms a call. Exported, they are run once, by whoever starts the module.
 once=(-C link-arg=--export=__wasm_call_ctors)
@@ -177,6 +182,7 @@ run_tests() {
   setup
   need_browser
   need_vulkan
+  need_namespace
   # Tests download nothing, and read the licences of these crates too.
   cargo tree -q --locked --manifest-path tests/fuzz/Cargo.toml --edges normal,build >/dev/null
   say "format"
