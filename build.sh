@@ -87,7 +87,7 @@ need_wasm_bindgen() {
   [ -x "$cache/tools/bin/wasm-bindgen" ] && found=$("$cache/tools/bin/wasm-bindgen" --version | cut -d' ' -f2)
   if [ "$found" != "$version" ]; then
     say "installing wasm-bindgen-cli $version (found ${found:-none})"
-    # Its own lock file may name a version that a mirror does not have yet.
+    # By its own lock file; that may name a version that a mirror does not have yet, and only then it is left aside.
     CARGO_TARGET_DIR="$cache/target-tools" cargo install -q wasm-bindgen-cli --version "$version" --locked --root "$cache/tools" ||
       CARGO_TARGET_DIR="$cache/target-tools" cargo install -q wasm-bindgen-cli --version "$version" --root "$cache/tools"
   fi
@@ -116,6 +116,11 @@ need_vulkan() {
   [ "$(uname -s)" = Linux ] || return 0
   compgen -G '/usr/share/vulkan/icd.d/*.json' >/dev/null || system_packages mesa-vulkan-drivers
   ldconfig -p | grep -q libvulkan.so.1 || system_packages libvulkan1
+}
+
+# The canary's journey is repeated in a network namespace: `unshare` is of util-linux, which every Linux has.
+need_namespace() {
+  [ "$(uname -s)" != Linux ] || have ip || system_packages iproute2
 }
 
 # Without an export of its constructors the linker runs all of them again in every call from JavaScript, allocations included: cubecl's
@@ -168,6 +173,9 @@ bind() {
   printf '%s: %d bytes, %d gz\n' "$1" "$(wc -c <"pkg/wasm/$1_bg.wasm")" "$(gzip -9c "pkg/wasm/$1_bg.wasm" | wc -c)"
 }
 
+# What a compiler calls itself. $1: the first word of `wasm_cargo` or `threads_cargo`
+compiler() { if [ "$1" = cargo ]; then rustc --version; else /usr/bin/rustc --version; fi; }
+
 # `run_tests` denies warnings; a newer compiler's new ones stop nobody else's build.
 strict=()
 
@@ -178,10 +186,13 @@ build_package() {
   say "wasm module for the processor, with threads"
   threads_build rustc --lib --crate-type cdylib -- "${once[@]}" "${shared[@]}" "${strict[@]}"
   bind ctmatch_cpu "$threads_target/wasm32-unknown-unknown/wasm/ctmatch.wasm"
+  node hosting/sbom.mjs "$(compiler "${wasm_cargo[0]}")" "$(compiler "${threads_cargo[0]}")" >pkg/sbom.cdx.json
 }
 
 setup() {
   need_rust
+  # A lock file that no longer fits Cargo.toml stops here, before a build changes it.
+  cargo tree -q --locked --target wasm32-unknown-unknown --no-default-features --features gpu,threads >/dev/null
   need_wasm_target
   need_rust_source
   need_wasm_bindgen
@@ -192,20 +203,23 @@ run_tests() {
   setup
   need_browser
   need_vulkan
+  need_namespace
+  # Tests download nothing, and read the licences of these crates too.
+  cargo tree -q --locked --manifest-path tests/fuzz/Cargo.toml --edges normal,build >/dev/null
   say "format"
   cargo fmt --check
   say "clippy, native"
-  cargo clippy -q --all-targets -- -D warnings
+  cargo clippy -q --locked --all-targets -- -D warnings
   if [ "$wasm_clippy" = yes ]; then
     say "clippy, wasm32"
     wasm_build clippy -q --features gpu --lib -- -D warnings
   fi
   strict=(-D warnings)
   say "suite"
-  cargo test -q --bins --tests
-  cargo test -q --doc
+  cargo test -q --locked --bins --tests
+  cargo test -q --locked --doc
   say "documentation"
-  RUSTDOCFLAGS="-D warnings" cargo doc -q --no-deps
+  RUSTDOCFLAGS="-D warnings" cargo doc -q --locked --no-deps
   build_package
   say "parity module"
   wasm_build rustc --features gpu --example parity -- "${once[@]}"
@@ -237,7 +251,7 @@ run_bench() {
   (cd tests/bench && npm ci --silent --no-audit --no-fund)
   build_package
   say "native command"
-  cargo build -q --bin ctmatch
+  cargo build -q --locked --bin ctmatch
   say "timing"
   CTMATCH="$CARGO_TARGET_DIR/debug/ctmatch" BENCH_PYTHON="$python" node tests/bench/run.mjs "$@"
 }
@@ -293,7 +307,7 @@ case "${1:-build}" in
     build_package
     say "site"
     node hosting/site.mjs "${2:-dist}"
-    node hosting/sbom.mjs >"${2:-dist}/sbom.cdx.json"
+    cp pkg/sbom.cdx.json "${2:-dist}/"
     ;;
   single)
     setup

@@ -285,6 +285,7 @@ impl Store {
         };
         let mut metadata = BTreeMap::from([
             ("format".to_owned(), FORMAT.to_owned()),
+            ("notice".into(), NOTICE.into()),
             ("model".into(), json(serde_json::to_string(&self.model))?),
             ("volumes".into(), json(serde_json::to_string(&self.volumes.entries))?),
             ("reports".into(), json(serde_json::to_string(&self.reports.entries))?),

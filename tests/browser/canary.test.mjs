@@ -1,5 +1,5 @@
-// Planted identifiers against every byte: what the browser sends while a person works with the hosted site, what it keeps for the
-// site, and what it leaves on the disk. Once more in a network namespace without a route.
+// Planted identifiers against every byte: what the browser sends while a person works with the hosted site, what the page saves, what
+// the browser keeps for the site, and what it leaves on the disk. Once more in a network namespace without a route.
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -9,9 +9,11 @@ import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { gunzipSync } from 'node:zlib';
 import { chromium } from 'playwright-core';
 import { buildSite } from '../../hosting/site.mjs';
-import { attempt, LAUNCH, SLOW_MS } from './harness.mjs';
+import { MESSAGES } from '../../www/i18n.js';
+import { attempt, idle, LAUNCH, SLOW_MS, www } from './harness.mjs';
 import { FILE_NAME, PLANTED, plantedFile } from './planted.mjs';
 import { serve } from './serve.mjs';
 
@@ -32,9 +34,44 @@ function spellings(token) {
     .slice(Math.ceil((shift * 4) / 3), Math.floor(((shift + token.length) * 4) / 3)));
   return [token, Buffer.from(token, 'utf16le').toString('latin1'), Buffer.from(token).toString('hex'), ...inBase64];
 }
-const NEEDLES = Object.entries(PLANTED).flatMap(([place, token]) => spellings(token).map((text) => [place, text]));
-/** @param {string} latin1 */
-const planted = (latin1) => [...new Set(NEEDLES.filter(([, text]) => latin1.includes(text)).map(([place]) => place))];
+const needles = (tokens) => Object.entries(tokens).flatMap(([place, token]) => spellings(token).map((text) => [place, text]));
+const NEEDLES = needles(PLANTED);
+/** The places whose token is in a text. @param {string} latin1 */
+const planted = (latin1, among = NEEDLES) => [...new Set(among.filter(([, text]) => latin1.includes(text)).map(([place]) => place))];
+
+/** What `work` gives, or nothing where the browser has removed the file or folder meanwhile. @param {() => any[]} work */
+function present(work) {
+  try {
+    return work();
+  } catch (error) {
+    if (error.code === 'ENOENT') return [];
+    throw error;
+  }
+}
+
+/** In names and contents of everything below a folder: `file: place`. @param {string} directory @returns {string[]} */
+const inFiles = (directory, among = NEEDLES) => present(() => readdirSync(directory, { withFileTypes: true })).flatMap((entry) => {
+  const path = join(directory, entry.name);
+  const content = entry.isFile() ? present(() => [readFileSync(path, 'latin1')]) : [];
+  return [...planted([entry.name, ...content].join(' '), among).map((place) => `${entry.name}: ${place}`), ...(entry.isDirectory() ? inFiles(path, among) : [])];
+});
+
+// Words that the test itself puts into each kind of storage: they show that the search on the disk finds what is there, and what of it
+// stays when a person clears everything.
+const CONTROL = { localStorage: 'ctrl8110001', sessionStorage: 'ctrl8120002', indexedDB: 'ctrl8130003', caches: 'ctrl8140004', opfs: 'ctrl8150005' };
+const keepControl = async (words) => {
+  localStorage.control = words.localStorage;
+  sessionStorage.control = words.sessionStorage;
+  await new Promise((resolve) => {
+    const request = indexedDB.open('control');
+    request.onupgradeneeded = () => request.result.createObjectStore('words').put(words.indexedDB, 1);
+    request.onsuccess = () => { request.result.close(); resolve(); };
+  });
+  await (await caches.open('control')).put('./control', new Response(words.caches));
+  const file = await (await (await navigator.storage.getDirectory()).getFileHandle('control', { create: true })).createWritable();
+  await file.write(words.opfs);
+  await file.close();
+};
 
 /** A relay in front of `origin` that keeps every byte the browser sends. */
 async function recorder(origin) {
@@ -77,7 +114,7 @@ const searchKept = async (needles) => {
   return { length: kept.reduce((sum, part) => sum + part.length, 0), found: needles.filter(([, needle]) => kept.some((part) => part.includes(needle))) };
 };
 
-test(JOURNEY, { timeout: 2 * SLOW_MS }, async () => {
+test(JOURNEY, { timeout: 3 * SLOW_MS }, async (t) => {
   if (process.env[WITHOUT_A_ROUTE]) assert.deepEqual(Object.keys(networkInterfaces()), ['lo']);
   const site = join(folder, 'site');
   const release = await buildSite(site);
@@ -107,11 +144,47 @@ test(JOURNEY, { timeout: 2 * SLOW_MS }, async () => {
   for (const box of await page.locator('[data-accept]').all()) await box.check();
   await page.click('#rank');
   await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });
-  for (const button of ['#export', '#save-clean']) {
+  await idle(page);
+
+  // Everything that the page saves, packed and unpacked. The reports' texts are in it where the person asks for them, and nowhere else.
+  const save = async (button, expected = []) => {
     const [download] = await Promise.all([page.waitForEvent('download'), page.click(button)]);
-    assert.deepEqual(planted(download.suggestedFilename()), [], button);
+    const bytes = readFileSync(await download.path());
+    const content = bytes.readUInt16BE(0) === 0x1f8b ? gunzipSync(bytes) : bytes;
+    assert.ok(content.length > 200, button);
+    assert.deepEqual(planted([download.suggestedFilename(), bytes.toString('latin1'), content.toString('latin1')].join('\n')), expected, button);
     await download.delete();
+    await idle(page);
+  };
+  await page.evaluate(() => { for (const panel of document.querySelectorAll('details')) panel.open = true; });
+  for (const button of ['#export', '#export-csv', '#export-html', '#save-clean', '#kept-volume', '#kept-reports', '#kept-store']) await save(button);
+  await page.selectOption('#evidence-variant', 'share');
+  await page.click('#evidence-show');
+  await page.waitForSelector('#evidence-result:not([hidden])', { timeout: SLOW_MS });
+  await idle(page);
+  for (const grid of ['native', 'token']) {
+    await page.selectOption('#evidence-grid', grid);
+    await save('#evidence-save');
   }
+  await page.selectOption('#quiz-answer', { index: 1 });
+  await page.click('#quiz-list');
+  await page.locator('#quiz-options input').first().check();
+  await page.click('#quiz-reveal');
+  await page.waitForSelector('#quiz-totals:not([hidden])', { timeout: SLOW_MS });
+  await idle(page);
+  await save('#quiz-save');
+  await page.check('#export-texts');
+  await save('#export'); // the record never has them
+  for (const button of ['#export-csv', '#export-html']) await save(button, ['report']);
+  const savers = readdirSync(www).filter((name) => name.endsWith('.js') && /import \{[^}]*\bdownload\b/.test(readFileSync(join(www, name), 'utf8')));
+  assert.deepEqual(savers, ['evidence.js', 'export.js', 'kept.js', 'quiz.js', 'volume.js'], 'each is above');
+  await context.grantPermissions(['clipboard-read', 'clipboard-write'], { origin });
+  await page.click('#diagnostics');
+  await page.waitForFunction(() => document.querySelector('#copied').textContent !== '');
+  const copied = await attempt(page, () => navigator.clipboard.readText());
+  assert.match(copied, /"backend"/);
+  assert.deepEqual(planted(copied), [], 'diagnostics');
+
   // Typed and not used: browsers keep such text to fill the form again.
   await page.fill('#paste', `Not added. MRN ${PLANTED.report}.`);
   await page.waitForTimeout(1000);
@@ -121,7 +194,21 @@ test(JOURNEY, { timeout: 2 * SLOW_MS }, async () => {
   const kept = await attempt(page, searchKept, NEEDLES);
   assert.ok(kept.length > 1e7, 'the files of the release are among it');
   assert.deepEqual(kept.found, [], 'storage');
+
+  // The disk, before and after the person clears everything.
+  await attempt(page, keepControl, CONTROL);
+  const control = needles(CONTROL);
+  const controls = () => [...new Set(inFiles(profile, control).map((line) => line.split(': ')[1]))].sort();
+  for (const from = Date.now(); controls().length < Object.keys(CONTROL).length && Date.now() - from < 90_000;) await page.waitForTimeout(1000);
+  assert.deepEqual(controls(), Object.keys(CONTROL).sort(), 'what a page keeps is found on the disk');
+  assert.deepEqual(inFiles(profile), [], 'the profile on the disk, with everything open');
+  await page.click('#clear-all');
+  await page.click('#clear button[value="clear"]');
+  await page.waitForFunction((line) => document.querySelector('#progress-text').textContent === line, MESSAGES.cleared[0], { timeout: SLOW_MS });
+  assert.deepEqual((await attempt(page, searchKept, [...NEEDLES, ...control])).found, [], 'storage after it was cleared');
   await context.close();
+  assert.deepEqual(inFiles(profile), [], 'the profile on the disk after it was cleared');
+  t.diagnostic(`words of the control that are on the disk after they were cleared: ${inFiles(profile, control).join(', ') || 'none'}`);
 
   const requests = sent();
   assert.deepEqual(planted(requests.join('\n')), [], 'sent');
@@ -134,20 +221,17 @@ test(JOURNEY, { timeout: 2 * SLOW_MS }, async () => {
     assert.ok(known.has(path), path);
     assert.doesNotMatch(request, /^(content-length|transfer-encoding|cookie):/im);
   }
-
-  const found = readdirSync(profile, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile())
-    .flatMap((entry) => planted(`${entry.name} ${readFileSync(join(entry.parentPath, entry.name), 'latin1')}`).map((place) => `${entry.name}: ${place}`));
-  assert.deepEqual(found, [], 'the profile on the disk');
 });
 
-test('the same in a network namespace without a route', { timeout: 2 * SLOW_MS }, (t) => {
+test('the same in a network namespace without a route', { timeout: 3 * SLOW_MS }, (t) => {
   const possible = spawnSync('unshare', ['-rn', 'ip', 'link', 'set', 'lo', 'up'], { encoding: 'utf8' });
   if (possible.status !== 0) {
     t.diagnostic(`no network namespace here: ${possible.error?.code ?? possible.stderr}`);
+    assert.notEqual(process.platform, 'linux', 'unshare -rn, of util-linux, and ip, of iproute2, make a network namespace of a user');
     return;
   }
   const inner = spawnSync('unshare', ['-rn', 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh', process.execPath, '--test', `--test-name-pattern=^${JOURNEY}$`, fileURLToPath(import.meta.url)], {
-    encoding: 'utf8', timeout: 2 * SLOW_MS, env: { ...process.env, NODE_TEST_CONTEXT: undefined, [WITHOUT_A_ROUTE]: '1' },
+    encoding: 'utf8', timeout: 3 * SLOW_MS, env: { ...process.env, NODE_TEST_CONTEXT: undefined, [WITHOUT_A_ROUTE]: '1' },
   });
   assert.equal(inner.status, 0, inner.stdout + inner.stderr);
   assert.match(inner.stdout, /# pass 1\b/);

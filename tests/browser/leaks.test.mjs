@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { buildSite, HEADERS } from '../../hosting/site.mjs';
-import { here, SLOW_MS, startBrowser, startServer } from './harness.mjs';
+import { here, idle, SLOW_MS, startBrowser, startServer, www } from './harness.mjs';
 import { serve } from './serve.mjs';
 
 // Long enough for a request that is not stopped: the slowest way out was heard in this many times less.
@@ -107,8 +107,9 @@ after(async () => {
  * @param {string} page address
  * @param {(heard: () => Record<string, string[]>) => Promise<unknown>} wait
  * @param {import('playwright-core').BrowserContext} [context]
+ * @param {(tab: import('playwright-core').Page) => Promise<unknown>} [prepare]
  */
-async function drive(page, wait, context) {
+async function drive(page, wait, context, prepare) {
   const own = context ?? await browser.newContext();
   const listeners = {};
   await Promise.all(Object.keys(CHANNELS).map(async (name) => { listeners[name] = await listener(); }));
@@ -117,6 +118,7 @@ async function drive(page, wait, context) {
     for (const [name, act] of Object.entries(CHANNELS)) {
       const tab = await own.newPage();
       await tab.goto(page);
+      await prepare?.(tab);
       const { url } = listeners[name];
       // As an expression: the policy forbids code from text. A channel may end the page.
       await tab.evaluate(`Promise.race([(async () => (${act})('${url}'))(), new Promise((resolve) => setTimeout(resolve, 300))]).then(() => {}, () => {})`).catch(() => {});
@@ -152,6 +154,20 @@ test('under the shipped headers nothing leaves, not even a connection', { timeou
   const server = await startServer();
   closing.push(server.close);
   assert.deepEqual(await drive(`${server.origin}/test/blank.html`, quiet), silence);
+});
+
+test('the same in the page that people use, with a volume open', { timeout: 2 * SLOW_MS }, async () => {
+  const server = await startServer();
+  closing.push(server.close);
+  const context = await browser.newContext();
+  await context.addInitScript(() => { localStorage.setItem('ctmatch-notice', 'read'); });
+  const volumeOpen = async (tab) => {
+    await tab.waitForFunction(() => !document.querySelector('#use-sample').disabled);
+    await tab.setInputFiles('#file', join(www, 'sample/chest.nii.gz'));
+    await tab.waitForSelector('#volume:not([hidden])');
+    await idle(tab);
+  };
+  assert.deepEqual(await drive(`${server.origin}/`, quiet, context, volumeOpen), silence);
 });
 
 test('where Connection-Allowlist is unknown, two ways are left: the connection for a frame, and WebRTC of an empty one', { timeout: SLOW_MS }, async () => {

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { buildSite, HEADERS, metaPolicy } from '../../hosting/site.mjs';
 import { MESSAGES } from '../../www/i18n.js';
-import { attempt, newPage, out, repository, SLOW_MS, startBrowser } from './harness.mjs';
+import { attempt, newPage, out, repository, SLOW_MS, startBrowser, www } from './harness.mjs';
 import { serve } from './serve.mjs';
 
 const folder = mkdtempSync(join(tmpdir(), 'ctmatch-site-'));
@@ -76,6 +76,21 @@ test('every sample configuration sends the headers of www/_headers', async () =>
     const text = await readFile(join(repository, 'hosting', name), 'utf8');
     assert.deepEqual(Object.fromEntries([...text.matchAll(pattern)].map(([, header, value]) => [header, value])), HEADERS, name);
   }
+  // These publish the folder that was built: with the headers in a file that the host reads, and the policy in its pages.
+  const published = {
+    'netlify.toml': /^ *command = "\.\/build\.sh site (\S+)"\n *publish = "(\S+)"$/m,
+    'github-pages.yml': /^ *- run: \.\/build\.sh site (\S+)\n *- uses: actions\/upload-pages-artifact@\S+\n *with:\n *path: (\S+)$/m,
+  };
+  for (const [name, pattern] of Object.entries(published)) {
+    const [, built, sent] = (await readFile(join(repository, 'hosting', name), 'utf8')).match(pattern) ?? assert.fail(name);
+    assert.equal(sent, built, name);
+  }
+  const headers = await readFile(join(folder, '_headers'), 'utf8');
+  assert.equal(headers, await readFile(join(www, '_headers'), 'utf8'));
+  assert.match(headers, /^\/\*\n {2}Content-Security-Policy: /m, 'for every path');
+  const pages = Object.keys(release.files).filter((path) => path.endsWith('.html'));
+  assert.ok(pages.length > 1);
+  for (const path of pages) assert.ok((await readFile(join(folder, path), 'utf8')).includes(`http-equiv="Content-Security-Policy" content="${metaPolicy()}"`), path);
 });
 
 test('offline: after one visit the whole journey works with the server gone, and nothing is requested once sealed', { timeout: 2 * SLOW_MS }, async () => {

@@ -38,7 +38,7 @@ test('the tarball holds exactly these files', async () => {
   const [{ files }] = JSON.parse(await run('npm', ['pack', '--dry-run', '--json'], pkg));
   assert.deepEqual(files.map(({ path }) => path).sort(), [
     'LICENSE', 'README.md', 'RECIPES.md', 'core.d.ts', 'core.js', 'device.js', 'error.js', 'index.d.ts', 'index.js', 'latents.js', 'package.json', 'probe.js',
-    'threads.js',
+    'sbom.cdx.json', 'threads.js',
     'wasm/ctmatch.d.ts', 'wasm/ctmatch.js', 'wasm/ctmatch_bg.wasm', 'wasm/ctmatch_bg.wasm.d.ts',
     'wasm/ctmatch_cpu.d.ts', 'wasm/ctmatch_cpu.js', 'wasm/ctmatch_cpu_bg.wasm', 'wasm/ctmatch_cpu_bg.wasm.d.ts',
     'weights.js', 'worker.d.ts', 'worker.js',

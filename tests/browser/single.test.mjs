@@ -23,6 +23,26 @@ after(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
+/** The page from the disk without a network, what went wrong on it, and what it asked for. */
+async function openSingle() {
+  const context = await browser.newContext({ locale: 'en-US' });
+  await context.setOffline(true);
+  const page = await context.newPage();
+  const faults = [];
+  const requests = [];
+  page.on('console', (message) => { if (message.type() === 'error') faults.push(message.text()); });
+  page.on('pageerror', (error) => faults.push(String(error)));
+  page.on('request', (request) => { if (!/^(?:blob|data):/.test(request.url())) requests.push(request.url()); });
+  await page.goto(address);
+  await page.click('#first-run button');
+  await page.waitForFunction(() => !document.querySelector('#use-sample').disabled);
+  const assertQuiet = () => {
+    assert.deepEqual(requests, [address], 'the page itself');
+    assert.deepEqual(faults, []);
+  };
+  return { context, page, assertQuiet };
+}
+
 test('another model by file picker', { timeout: SLOW_MS }, async () => {
   const model = join(www, 'model');
   const files = await Promise.all((await readdir(model)).map(async (name) => {
@@ -30,12 +50,7 @@ test('another model by file picker', { timeout: SLOW_MS }, async () => {
     const buffer = name === 'manifest.json' ? Buffer.from(JSON.stringify({ ...JSON.parse(bytes.toString()), id: 'from-a-stick' })) : bytes;
     return { name, mimeType: 'application/octet-stream', buffer };
   }));
-  const context = await browser.newContext({ locale: 'en-US' });
-  await context.setOffline(true);
-  const page = await context.newPage();
-  await page.goto(address);
-  await page.click('#first-run button');
-  await page.waitForFunction(() => !document.querySelector('#use-sample').disabled);
+  const { context, page, assertQuiet } = await openSingle();
   await page.check('input[name="backend"][value="cpu"]');
   await page.setInputFiles('#model-files', files);
   await page.waitForFunction(([id, source]) => [id, source].every((text) => document.querySelector('#model-facts').textContent.includes(text)), ['from-a-stick', MESSAGES.from_file[0]]);
@@ -43,22 +58,13 @@ test('another model by file picker', { timeout: SLOW_MS }, async () => {
   await page.waitForFunction(() => !document.querySelector('#rank').disabled);
   await page.click('#rank');
   await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });
+  assertQuiet();
   await context.close();
 });
 
 for (const backend of ['cpu', 'webgpu']) {
   test(`sample, Rank, export, without a server (${backend})`, { timeout: 2 * SLOW_MS }, async () => {
-    const context = await browser.newContext({ locale: 'en-US' });
-    await context.setOffline(true);
-    const page = await context.newPage();
-    const faults = [];
-    const requests = [];
-    page.on('console', (message) => { if (message.type() === 'error') faults.push(message.text()); });
-    page.on('pageerror', (error) => faults.push(String(error)));
-    page.on('request', (request) => { if (!request.url().startsWith('blob:')) requests.push(request.url()); });
-    await page.goto(address);
-    await page.click('#first-run button');
-    await page.waitForFunction(() => !document.querySelector('#use-sample').disabled);
+    const { context, page, assertQuiet } = await openSingle();
     assert.equal(await page.textContent('#network-state'), MESSAGES.net_single[0]);
     await page.check(`input[name="backend"][value="${backend}"]`);
     await page.check('#allow-software');
@@ -74,8 +80,7 @@ for (const backend of ['cpu', 'webgpu']) {
     assert.match(saved.app.commit, /^[0-9a-f]{40}|unknown/);
     const cosines = saved.candidates.map(({ cosine }) => cosine);
     assert.deepEqual(cosines, [...cosines].sort((a, b) => b - a));
-    assert.deepEqual(requests.filter((url) => !url.startsWith('data:')), [address], 'the page itself');
-    assert.deepEqual(faults, []);
+    assertQuiet();
 
     // The policy: nothing by address, not even from the disk, and no other worker.
     const refused = await attempt(page, async () => {
