@@ -3,6 +3,9 @@
 //! Messages say what was expected before what was found. They never contain file names, header text or report text:
 //! a message may be copied into a bug report.
 
+/// Said with every result and in every file that is made, by all layers.
+pub const NOTICE: &str = "Research use only. Not a medical device.";
+
 /// Result of everything in this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

@@ -7,6 +7,7 @@ use super::output;
 use anyhow::Context;
 use anyhow::Result;
 use ctmatch::device::Device;
+use ctmatch::error::NOTICE;
 use ctmatch::session::Phase;
 use ctmatch::session::Progress;
 use ctmatch::session::Session;
@@ -71,9 +72,6 @@ pub(crate) fn open(arguments: &ModelArguments, global: &Global) -> Result<Sessio
     pollster::block_on(session.self_test(pace(global)))?;
     Ok(session)
 }
-
-/// Shown with every result.
-pub(crate) const NOTICE: &str = "Research use only. Not a medical device.";
 
 /// The last line of every table.
 pub(crate) fn print_notice(session: &Session) -> Result<()> {

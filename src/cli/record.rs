@@ -12,6 +12,7 @@ use super::volume;
 use anyhow::Context;
 use anyhow::Result;
 use ctmatch::Error;
+use ctmatch::error::NOTICE;
 use ctmatch::rank::Ranked;
 use ctmatch::rank::Ranking;
 use ctmatch::session::Session;
@@ -68,7 +69,7 @@ pub(crate) fn record(run: &Run<'_>) -> Value {
     };
     json!({
         "schema": SCHEMA,
-        "notice": { "en": format!("{} Model weights: {}.", model::NOTICE, manifest.license) },
+        "notice": { "en": format!("{} Model weights: {}.", NOTICE, manifest.license) },
         "warnings": p["warnings"],
         "app": { "version": p["package"], "commit": "unknown" },
         "model": {

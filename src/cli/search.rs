@@ -12,6 +12,7 @@ use super::volume;
 use anyhow::Context;
 use anyhow::Result;
 use ctmatch::Error;
+use ctmatch::error::NOTICE;
 use ctmatch::rank::Latent;
 use ctmatch::rank::store::Kind;
 use ctmatch::rank::store::Store;
@@ -93,7 +94,7 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
         );
         return output::line(json!({
             "hits": rows.collect::<Vec<_>>(), "hubness": arguments.hubness.name(), "searched": entries.len(),
-            "model": store.model(), "view": store.view(), "notice": model::NOTICE,
+            "model": store.model(), "view": store.view(), "notice": NOTICE,
         }));
     }
     output::line(format_args!("{:>4}  {:>8}  {:>8}  id", "rank", "cosine", "score"))?;
@@ -101,7 +102,7 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
         let (cosine, score, id) = (hit.cosine, hit.score, &entries[hit.index].id);
         output::line(format_args!("{:>4}  {cosine:>8.4}  {score:>8.4}  {id}", place + 1))?;
     }
-    output::line(format_args!("{} Model weights: {}.", model::NOTICE, store.model().license))
+    output::line(format_args!("{} Model weights: {}.", NOTICE, store.model().license))
 }
 
 fn query(arguments: &Arguments, store: &Store, global: &Global) -> Result<Query> {

@@ -5,6 +5,7 @@ use super::model;
 use super::output;
 use super::volume;
 use anyhow::Result;
+use ctmatch::error::NOTICE;
 use ctmatch::rank::zero_shot::ZeroShot;
 use ctmatch::rank::zero_shot::ZeroShotRow;
 use ctmatch::session::Session;
@@ -72,5 +73,5 @@ fn print_table(session: &Session, scored: &ZeroShot) -> Result<()> {
         "Score: softmax over the similarities with both statements. No threshold is known; no probability of disease.",
     )?;
     let manifest = session.manifest();
-    output::line(format_args!("Research use only. Not a medical device. Model weights: {}.", manifest.license))
+    output::line(format_args!("{NOTICE} Model weights: {}.", manifest.license))
 }

@@ -5,6 +5,7 @@
 //! but the first as JSON. It holds no text and no voxel. 10,000 entries of 512 values: 10 MB in f16, 5 MB in int8.
 
 use crate::error::Error;
+use crate::error::NOTICE;
 use crate::error::Result;
 use crate::rank::Latent;
 use crate::rank::retrieval::Hit;

@@ -19,6 +19,7 @@ pub use self_test::known_answers;
 
 use crate::device::Device;
 use crate::error::Error;
+use crate::error::NOTICE;
 use crate::error::Result;
 use crate::model::ImageSide;
 use crate::model::Model;
@@ -396,7 +397,7 @@ impl Session {
             adapter: info.adapter.clone(),
             software: info.software,
             warnings: manifest.warnings(),
-            notice: "Research use only. Not a medical device.",
+            notice: NOTICE,
         }
     }
 

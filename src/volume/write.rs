@@ -4,6 +4,7 @@
 //! NIFTI_AND_PRIVACY.md 2, P-6.
 
 use crate::error::Error;
+use crate::error::NOTICE;
 use crate::error::Result;
 use crate::volume::Volume;
 use crate::volume::orientation::column_norms;
@@ -21,8 +22,8 @@ const INT16: [i16; 2] = [4, 16];
 const FLOAT32: [i16; 2] = [16, 32];
 /// `NIFTI_XFORM_SCANNER_ANAT`
 const SCANNER: i16 = 1;
-/// `descrip` of a map: at most 79 bytes, at byte 148.
-const MAP_NOTICE: &[u8] = b"Research use only. Not a medical device.";
+/// Where the field `descrip` of 80 bytes begins.
+const DESCRIP: usize = 148;
 /// Larger departures from a rotation cannot be told by a quaternion: no qform is written then.
 const ROTATION_TOLERANCE: f64 = 1e-4;
 
@@ -118,7 +119,7 @@ pub(crate) fn f32_nii_gz(
     let mut gzip = packer(Compression::fast());
     let mut put = |bytes: &[u8]| gzip.write_all(bytes).expect("writing to a Vec cannot fail");
     let mut start = header(dims, &affine, FLOAT32);
-    start[148..148 + MAP_NOTICE.len()].copy_from_slice(MAP_NOTICE);
+    start[DESCRIP..DESCRIP + NOTICE.len()].copy_from_slice(NOTICE.as_bytes());
     put(&start);
     let (mut values, mut bytes) = (Vec::new(), Vec::new());
     for k in 0..dims[2] {

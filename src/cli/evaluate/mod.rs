@@ -21,6 +21,7 @@ use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
 use ctmatch::Error;
+use ctmatch::error::NOTICE;
 use ctmatch::rank::items::volume_name;
 use ctmatch::rank::store::Kind;
 use ctmatch::rank::store::Precision;
@@ -250,7 +251,7 @@ fn settings(arguments: &Arguments) -> Value {
 fn provenance(run: &Run<'_>) -> Value {
     match &run.session {
         Some(session) => json!(session.provenance()),
-        None => json!({ "model": run.store.model(), "notice": model::NOTICE }),
+        None => json!({ "model": run.store.model(), "notice": NOTICE }),
     }
 }
 

@@ -1,8 +1,8 @@
 //! The result of a run as tables for a person.
 
-use crate::cli::model::NOTICE;
 use crate::cli::output;
 use anyhow::Result;
+use ctmatch::error::NOTICE;
 use serde_json::Value;
 
 pub(super) fn print(result: &Value, license: &str) -> Result<()> {
