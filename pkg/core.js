@@ -7,7 +7,7 @@ import { lentAdapter, ownAdapter, Pacer, withAdapter } from './device.js';
 import { AsStore, AsVolume, ASYNC_DISPOSE, CtmatchError } from './error.js';
 import { adapterName, findAdapter, gpuMissing, gpuRefusal, REASONS, wasmBlocked } from './probe.js';
 import { planThreads, startThreads } from './threads.js';
-import { ModelCache, modelFiles, parseManifest, request, resolved } from './weights.js';
+import { checkSizes, ModelCache, modelFiles, parseManifest, pieces, request, resolved } from './weights.js';
 
 export { exportLatents, importLatents } from './latents.js';
 export { probe } from './probe.js';
@@ -70,17 +70,9 @@ async function* unpacked(blob, progress) {
       controller.enqueue(chunk);
     },
   });
-  const stream = blob.stream().pipeThrough(counter).pipeThrough(new DecompressionStream('gzip')).getReader();
-  try {
-    for (;;) {
-      const { done, value } = await stream.read();
-      if (done) return;
-      yield value;
-      progress(loaded);
-    }
-  } finally {
-    // After an early end nobody wants the rest; a stream that failed has nothing to cancel.
-    await stream.cancel().catch(() => {});
+  for await (const piece of pieces(blob.stream().pipeThrough(counter).pipeThrough(new DecompressionStream('gzip')))) {
+    yield piece;
+    progress(loaded);
   }
 }
 
@@ -208,7 +200,9 @@ async function compile(response, signal) {
     signal?.throwIfAborted();
     const blocked = await wasmBlocked();
     if (blocked) throw new CtmatchError('CSP_WASM_BLOCKED', blocked, { cause });
-    throw new CtmatchError('NETWORK', `${response.url} is not a WebAssembly module`, { detail: { url: response.url }, cause });
+    const whole = cause instanceof WebAssembly.CompileError;
+    throw cause instanceof CtmatchError ? cause
+      : new CtmatchError('NETWORK', `${response.url} is not a ${whole ? '' : 'whole '}WebAssembly module`, { retryable: !whole, detail: { url: response.url }, cause });
   }
 }
 
@@ -223,11 +217,7 @@ class Volume extends AsVolume {
   /**
    * @param {import('./wasm/ctmatch.js').Volume} raw
    * @param {Readonly<Record<string, unknown>>} reading how it was read, for the provenance
-   * @param {{
-   *   release(free: () => void): void, modelSlice(raw: import('./wasm/ctmatch.js').Volume, plane: string, index: number, slabMm: number): import('./index.js').Slice,
-   *   modelBox(raw: import('./wasm/ctmatch.js').Volume): import('./index.js').VoxelBox,
-   *   mapFile(raw: import('./wasm/ctmatch.js').Volume, values: Float32Array, grid: string): Uint8Array, clean(options: CallOptions): Promise<Blob>,
-   * }} host `release` runs `free` once no call uses the volume
+   * @param {{ release(free: () => void): void, engine(): Engine, clean(options: CallOptions): Promise<Blob> }} host `release` runs `free` once no call uses the volume; `engine`: with a model
    */
   constructor(raw, reading, host) {
     /** @type {VolumeFacts} */
@@ -248,37 +238,34 @@ class Volume extends AsVolume {
     return (this.#sha256 ??= this.raw.voxelSha256());
   }
 
+  /** @template T @param {AbortSignal | undefined} signal @param {(raw: import('./wasm/ctmatch.js').Volume) => T} work */
+  async #do(signal, work) {
+    signal?.throwIfAborted();
+    try {
+      return work(this.raw);
+    } catch (error) {
+      throw publicError(error, signal);
+    }
+  }
+
   /**
    * @param {import('./index.js').Plane} plane
    * @param {number} index
    * @param {import('./index.js').SliceOptions} [options]
    * @returns {Promise<import('./index.js').Slice>}
    */
-  async slice(plane, index, { grid = 'native', slabMm = 0, signal } = {}) {
-    signal?.throwIfAborted();
-    try {
-      return grid === 'model' ? this.#host.modelSlice(this.raw, plane, index, slabMm) : this.raw.slice(plane, index, slabMm);
-    } catch (error) {
-      throw publicError(error, signal);
-    }
+  slice(plane, index, { grid = 'native', slabMm = 0, signal } = {}) {
+    return this.#do(signal, (raw) => (grid === 'model' ? this.#host.engine().modelSlice(raw, plane, index, slabMm) : raw.slice(plane, index, slabMm)));
   }
 
-  async modelBox() {
-    try {
-      return this.#host.modelBox(this.raw);
-    } catch (error) {
-      throw publicError(error);
-    }
+  /** @param {CallOptions} [options] */
+  modelBox({ signal } = {}) {
+    return this.#do(signal, (raw) => this.#host.engine().modelBox(raw));
   }
 
-  /** @param {{ readonly values: Float32Array }} map @param {{ grid?: import('./index.js').MapGrid }} [options] */
-  async exportMap({ values }, { grid = 'native' } = {}) {
-    try {
-      const bytes = /** @type {Uint8Array<ArrayBuffer>} */ (this.#host.mapFile(this.raw, values, grid));
-      return new Blob([bytes], { type: 'application/gzip' });
-    } catch (error) {
-      throw publicError(error);
-    }
+  /** @param {{ readonly values: Float32Array }} map @param {{ grid?: import('./index.js').MapGrid, signal?: AbortSignal }} [options] */
+  exportMap({ values }, { grid = 'native', signal } = {}) {
+    return this.#do(signal, (raw) => new Blob([/** @type {Uint8Array<ArrayBuffer>} */ (this.#host.engine().mapFile(raw, values, grid))], { type: 'application/gzip' }));
   }
 
   async revealIdentifiers() {
@@ -324,8 +311,8 @@ class Store extends AsStore {
     requireSpace(this.model.embeddingSpace, found);
   }
 
-  /** @param {{ volumes?: Iterable<{ id: string, latent: ImageLatent }>, reports?: ReportSet }} added */
-  add({ volumes = [], reports }) {
+  /** @param {{ volumes?: Iterable<{ id: string, latent: ImageLatent }>, reports?: ReportSet }} added @param {CallOptions} [options] */
+  add({ volumes = [], reports }, { signal } = {}) {
     return this.#host.call(() => {
       const raw = this.#open;
       try {
@@ -343,7 +330,7 @@ class Store extends AsStore {
       } finally {
         Object.assign(this, raw.info());
       }
-    });
+    }, signal);
   }
 
   /**
@@ -362,13 +349,14 @@ class Store extends AsStore {
     }, signal);
   }
 
-  /** @param {import('./index.js').RetrievalOptions} [options] @returns {Promise<import('./index.js').RetrievalEvaluation>} */
-  evaluate({ labels, signal, ...options } = {}) {
+  /** @param {import('./index.js').RetrievalOptions & CallOptions} [options] @returns {Promise<import('./index.js').RetrievalEvaluation>} */
+  evaluate({ labels, signal, onProgress: _, ...options } = {}) {
     return this.#host.call(() => this.#open.evaluate(labels && [...labels], options), signal);
   }
 
-  save() {
-    return this.#host.call(() => new Blob([/** @type {Uint8Array<ArrayBuffer>} */ (this.#open.toBytes())], { type: 'application/octet-stream' }));
+  /** @param {CallOptions} [options] */
+  save({ signal } = {}) {
+    return this.#host.call(() => new Blob([/** @type {Uint8Array<ArrayBuffer>} */ (this.#open.toBytes())], { type: 'application/octet-stream' }), signal);
   }
 
   close() {
@@ -432,7 +420,7 @@ class Session {
   /** @param {OpenOptions & Home} options */
   constructor(options) {
     this.#options = options;
-    this.#network = { policy: options.network ?? 'same-origin', urls: /** @type {string[]} */ ([]) };
+    this.#network = { policy: options.network ?? 'same-origin', urls: /** @type {string[]} */ ([]), stallMs: options.stallMs };
     this.#cache = new ModelCache(options.cache ?? 'opfs', (note) => {
       if (!this.#degraded.includes(note)) this.#degraded.push(note);
     });
@@ -500,8 +488,8 @@ class Session {
       this.#rejecters.add(reject);
       task(either).then(resolve, (error) => {
         const shown = publicError(error, either);
-        if (shown instanceof CtmatchError && shown.code === 'WASM_ABORT') this.#onTrap(shown.message);
-        if (shown instanceof CtmatchError && shown.code === 'DEVICE_LOST') {
+        if (shown?.code === 'WASM_ABORT') this.#onTrap(shown.message);
+        if (shown?.code === 'DEVICE_LOST') {
           this.#deviceLost = shown;
           this.#model = undefined;
           this.#lose({ reason: shown.detail.reason === 'destroyed' ? 'destroyed' : 'unknown', message: shown.message });
@@ -539,11 +527,11 @@ class Session {
       this.#module = chosen;
       if (chosen.ready) return;
       const kept = this.#network.policy === 'offline' ? await this.#cache.recall(url) : undefined;
-      const response = kept ? new Response(kept, { headers: { 'content-type': 'application/wasm', 'content-length': String(kept.length) } })
-        : await request(url, this.#network, either);
+      const asked = kept ? undefined : await request(url, this.#network, either);
+      const response = asked?.response ?? new Response(kept, { headers: { 'content-type': 'application/wasm', 'content-length': String(kept?.length) } });
       const source = kept ? 'cache' : 'network';
-      // For a later `offline` session, beside the compiler.
-      const stored = kept ? undefined : this.#cache.remember(url, response.clone());
+      // For a later `offline` session, beside the compiler, which gets the browser's own answer: compiled code is kept with that.
+      const stored = asked && this.#cache.remember(url, asked.body(response.clone()));
       // Of an encoded response the header counts compressed bytes.
       const length = response.headers.has('content-encoding') ? 0 : Number(response.headers.get('content-length'));
       const totalBytes = length || undefined;
@@ -689,6 +677,7 @@ class Session {
       try {
         either?.throwIfAborted();
         const all = this.#beginModel(engine, manifest, names, parsed?.variants ?? {});
+        checkSizes(parsed, all);
         const totalBytes = all.reduce((sum, file) => sum + file.bytes, 0);
         let loadedBytes = 0;
         const onBytes = (/** @type {number} */ bytes, /** @type {import('./weights.js').Source} */ source) => {
@@ -727,7 +716,7 @@ class Session {
 
   /** @param {import('./index.js').SelfTest | null} passed */
   async #remember(passed) {
-    if (this.#passed) await this.#cache.remember(this.#passed, Response.json(passed));
+    if (this.#passed) await this.#cache.remember(this.#passed, [new TextEncoder().encode(JSON.stringify(passed))]);
   }
 
   /**
@@ -822,9 +811,7 @@ class Session {
           this.#volumes.delete(volume);
           this.#later(free);
         },
-        modelSlice: (from, plane, index, slabMm) => this.#loaded().engine.modelSlice(from, plane, index, slabMm),
-        modelBox: (from) => this.#loaded().engine.modelBox(from),
-        mapFile: (from, values, grid) => this.#loaded().engine.mapFile(from, values, grid),
+        engine: () => this.#loaded().engine,
         clean: (call) => this.#clean(body, header, call),
       });
       this.#volumes.add(volume);
@@ -1095,10 +1082,10 @@ class Session {
 
   /**
    * @param {readonly import('./index.js').Choice[]} choices
-   * @param {import('./index.js').EvaluateOptions} [options]
+   * @param {import('./index.js').EvaluateOptions & CallOptions} [options] from the worker with what every call there has
    * @returns {Promise<import('./index.js').Evaluation>}
    */
-  evaluate(choices, { tieTolerance = this.#model?.info.tieTolerance ?? 0, compareWith, ...options } = {}) {
+  evaluate(choices, { tieTolerance = this.#model?.info.tieTolerance ?? 0, compareWith, signal: _, onProgress: _none, ...options } = {}) {
     return this.#call(async () => this.#wasm.evaluateChoices(choices, { tieTolerance, ...options }, compareWith));
   }
 

@@ -1,5 +1,7 @@
 // What the engine gets when it asks the browser for an adapter and a device: ours, or a device of the caller's. wgpu 30 can only ask.
 
+import { answered } from './probe.js';
+
 /**
  * The facts that the engine reads of adapters and devices; Safari 26.0 does not tell them.
  * @param {Partial<GPUAdapterInfo>} [info]
@@ -113,7 +115,7 @@ export class Pacer {
 
 /** @param {GPUAdapter} found @param {Pacer} pacer */
 export const ownAdapter = (found, pacer) => adapter(found, found.info, async (descriptor) => {
-  const device = await found.requestDevice(descriptor);
+  const device = await answered(found.requestDevice(descriptor));
   return altered(device, { adapterInfo: device.adapterInfo ?? described(found.info), ...pacer.watched(device) }, {
     set: (_, name, value) => Reflect.set(device, name, value),
   });
@@ -126,8 +128,9 @@ export const ownAdapter = (found, pacer) => adapter(found, found.info, async (de
  * @param {Pacer} pacer
  */
 export const lentAdapter = (device, pacer) => adapter(device, device.adapterInfo, async () => {
-  /** @type {WeakRef<GPUBuffer>[]} */
-  const buffers = [];
+  /** @type {Set<WeakRef<GPUBuffer>>} */
+  const buffers = new Set();
+  const gone = new FinalizationRegistry((/** @type {WeakRef<GPUBuffer>} */ ref) => buffers.delete(ref));
   /** @type {any} */
   let listener;
   return altered(device, {
@@ -135,7 +138,9 @@ export const lentAdapter = (device, pacer) => adapter(device, device.adapterInfo
     adapterInfo: described(device.adapterInfo),
     createBuffer(/** @type {GPUBufferDescriptor} */ descriptor) {
       const buffer = device.createBuffer(descriptor);
-      buffers.push(new WeakRef(buffer));
+      const ref = new WeakRef(buffer);
+      buffers.add(ref);
+      gone.register(buffer, ref);
       return buffer;
     },
     destroy() {

@@ -30,3 +30,20 @@ class Facts {
 export const AsVolume = /** @type {new (facts: VolumeFacts) => VolumeFacts} */ (Facts);
 /** The same of a store. */
 export const AsStore = /** @type {new (facts: import('./index.js').StoreFacts) => import('./index.js').StoreFacts} */ (/** @type {unknown} */ (Facts));
+
+/**
+ * Bounds what a browser may never answer: rejects with what `failure` makes when it takes longer.
+ * @template T
+ * @param {Promise<T>} promise @param {number} ms @param {() => unknown} failure
+ * @returns {Promise<T>}
+ */
+export async function within(promise, ms, failure) {
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
+  const late = new Promise((_, reject) => { timer = setTimeout(() => reject(failure()), ms); });
+  try {
+    return await Promise.race([promise, /** @type {Promise<never>} */ (late)]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -58,7 +58,7 @@ export interface Variant {
 
 /** As `open` would be called. */
 export type ProbeOptions = Pick<OpenOptions,
-  'model' | 'variant' | 'cache' | 'network' | 'allowSoftwareAdapter' | 'gpuMemoryBudgetBytes' | 'threads' | 'worker' | 'signal'>;
+  'model' | 'variant' | 'cache' | 'network' | 'allowSoftwareAdapter' | 'gpuMemoryBudgetBytes' | 'threads' | 'worker' | 'stallMs' | 'signal'>;
 /** Why the CPU computes in one thread; `probe().advice.notes` says it in words. */
 export type OneThread = 'asked' | 'not-in-worker' | 'not-isolated' | 'no-shared-memory' | 'no-relaxed-simd' | 'one-core' | 'no-module' | 'gpu-failed' | 'not-started';
 export interface ProbeReport {
@@ -133,6 +133,11 @@ export interface OpenOptions extends CallOptions {
    * on pages that are not cross-origin isolated: see `info.oneThread`.
    */
   threads?: number;
+  /**
+   * Default 30,000: a download that brings nothing for so many milliseconds is NETWORK, and can be tried again from where it was. A slow one
+   * that moves is never cut. Infinity: waits for ever.
+   */
+  stallMs?: number;
   /** default: beside the package's scripts; in Node, file URLs are read */
   wasmUrl?: string | URL;
   /** the module for the CPU with threads; default: beside the package's scripts, unless `wasmUrl` is given */
@@ -198,9 +203,15 @@ export interface Volume {
   /** canonical (LPS) axes; 'model' shows what the loaded model sees, NO_MODEL before there is one */
   slice(plane: Plane, index: number, o?: SliceOptions): Promise<Slice>;
   /** what the loaded model sees, NO_MODEL before there is one */
+<<<<<<< HEAD
   modelBox(): Promise<VoxelBox>;
   /** A map of this volume as a .nii.gz of 32-bit floats, for a viewer to lay over it; the notice is its only text. */
   exportMap(map: Pick<HeatMap, 'values'>, o?: { grid?: MapGrid }): Promise<Blob>;
+=======
+  modelBox(o?: { signal?: AbortSignal }): Promise<VoxelBox>;
+  /** A map of this volume as a .nii.gz of 32-bit floats, for a viewer to lay over it; no text in it. */
+  exportMap(map: Pick<HeatMap, 'values'>, o?: { grid?: MapGrid; signal?: AbortSignal }): Promise<Blob>;
+>>>>>>> w16-pkg
   /** The texts behind `identifiers`, in the same order: call it only when the user asks to see them. */
   revealIdentifiers(): Promise<string[]>;
   /**
@@ -304,12 +315,12 @@ export interface Hit { id: string; index: number; cosine: number; score: number 
 /** Latents under names, in one safetensors file that the command's `encode --store` and `search` read and write. No text, no voxel. */
 export interface Store extends StoreFacts {
   /** STORE when an id is there already or the view is another; what came before it in the list is kept. */
-  add(more: { volumes?: Iterable<{ id: string; latent: ImageLatent }>; reports?: ReportSet }): Promise<void>;
+  add(more: { volumes?: Iterable<{ id: string; latent: ImageLatent }>; reports?: ReportSet }, o?: { signal?: AbortSignal }): Promise<void>;
   /** Best first. A query is a volume's latent, or a set of one report. */
   search(query: ImageLatent | ReportSet, o: SearchOptions): Promise<Hit[]>;
   /** Retrieval metrics over volumes and reports of the same id, as the command's `evaluate --retrieval` gives them. */
   evaluate(o?: RetrievalOptions): Promise<RetrievalEvaluation>;
-  save(): Promise<Blob>;
+  save(o?: { signal?: AbortSignal }): Promise<Blob>;
   close(): void;
 }
 export interface RetrievalOptions {

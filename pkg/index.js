@@ -1,6 +1,6 @@
 // The main-thread client: the session lives in a worker, this forwards to it.
 
-import { AsStore, AsVolume, ASYNC_DISPOSE, CtmatchError } from './error.js';
+import { AsStore, AsVolume, ASYNC_DISPOSE, CtmatchError, within } from './error.js';
 
 export { exportLatents, importLatents } from './latents.js';
 export { CtmatchError };
@@ -62,7 +62,7 @@ class Channel {
     if (info) this.info = info;
     if (!call) {
       // Read just before its call was aborted: nobody holds it.
-      if (value?.key) this.call('release', [value.key]).catch(() => {});
+      if (value?.key) this.call('release', [], {}, value.key).catch(() => {});
       return;
     }
     this.#pending.delete(id);
@@ -75,11 +75,12 @@ class Channel {
 
   /**
    * @param {string} method
-   * @param {unknown[]} args
-   * @param {CallOptions} [options]
+   * @param {unknown[]} [args]
+   * @param {CallOptions} [options] and what else the method takes
+   * @param {number} [key] whose method it is, if not the session's
    * @returns {Promise<any>}
    */
-  call(method, args, { signal, onProgress } = {}) {
+  call(method, args = [], { signal, onProgress, ...options } = {}, key) {
     return new Promise((resolve, reject) => {
       if (this.#ended) return reject(this.#ended);
       if (signal?.aborted) return reject(signal.reason);
@@ -99,11 +100,12 @@ class Channel {
         reject: (error) => { settled(); reject(error); },
       });
       try {
-        this.worker.postMessage({ id, method, args });
+        const named = Object.entries(options).map(([name, value]) => [name, sent(value, this)]);
+        this.worker.postMessage({ id, method, key, args: args.map((value) => sent(value, this)), options: Object.fromEntries(named) });
       } catch (cause) {
         this.#pending.delete(id);
         settled();
-        reject(new CtmatchError('INVALID_ARGUMENT', 'an argument cannot be sent to the worker', { cause }));
+        reject(cause instanceof CtmatchError ? cause : new CtmatchError('INVALID_ARGUMENT', 'an argument cannot be sent to the worker', { cause }));
       }
     });
   }
@@ -121,118 +123,101 @@ class Channel {
     for (const { reject } of this.#pending.values()) reject(error);
     this.#pending.clear();
     if (this.#owned) this.worker.terminate();
-    else this.worker.postMessage({ id: 0, method: 'close', args: [] });
+    else this.worker.postMessage({ id: 0, method: 'close', options: {} });
     this.worker.removeEventListener('message', this.#onMessage);
     this.worker.removeEventListener('error', this.#onError);
   }
 }
 
+/** Where volumes and stores are as long as they are open. @type {WeakMap<object, { channel: Channel, key: number }>} */
+const homes = new WeakMap();
+
+/** @param {object} of */
+function homeOf(of) {
+  const home = homes.get(of);
+  if (!home) throw new CtmatchError('CLOSED', 'the volume or store is closed');
+  return home;
+}
+
+/** @param {any} value @param {Channel} channel */
+function sent(value, channel) {
+  if (value instanceof Volume) {
+    const { channel: home, key } = homeOf(value);
+    if (home !== channel) throw new CtmatchError('INVALID_ARGUMENT', 'expected an open volume of this session');
+    return { held: key };
+  }
+  // Neither URLs nor all iterables can be sent.
+  if (value instanceof URL) return value.href;
+  return typeof value === 'object' && value?.[Symbol.iterator] && !ArrayBuffer.isView(value) ? [...value] : value;
+}
+
+/** @param {object} of @param {string} method @param {unknown[]} [args] @param {CallOptions} [options] */
+async function ask(of, method, args, options) {
+  const { channel, key } = homeOf(of);
+  return channel.call(method, args, options, key);
+}
+
+/** @param {object} of */
+function release(of) {
+  ask(of, 'release').catch(() => {});
+  homes.delete(of);
+}
+
 /** @implements {PublicVolume} */
 class Volume extends AsVolume {
-  #channel;
-  #key;
-  #closed = false;
-
-  /**
-   * @param {Channel} channel
-   * @param {number} key
-   * @param {import('./error.js').VolumeFacts} facts
-   */
-  constructor(channel, key, facts) {
-    super(facts);
-    this.#channel = channel;
-    this.#key = key;
+  /** @type {PublicVolume['slice']} */
+  slice(plane, index, options) {
+    return ask(this, 'slice', [plane, index], options);
   }
 
-  /**
-   * The worker's name for it, if it belongs to that worker and is open.
-   * @param {unknown} volume
-   * @param {Channel} channel
-   */
-  static key(volume, channel) {
-    if (!(volume instanceof Volume) || volume.#channel !== channel) {
-      throw new CtmatchError('INVALID_ARGUMENT', 'expected an open volume of this session');
-    }
-    if (volume.#closed) throw new CtmatchError('CLOSED', 'the volume is closed');
-    return volume.#key;
-  }
-
-  /**
-   * @param {import('./index.js').Plane} plane
-   * @param {number} index
-   * @param {import('./index.js').SliceOptions} [options]
-   */
-  async slice(plane, index, { grid, slabMm, signal } = {}) {
-    return this.#channel.call('slice', [Volume.key(this, this.#channel), plane, index, { grid, slabMm }], { signal });
-  }
-
-  async modelBox() {
-    return this.#channel.call('modelBox', [Volume.key(this, this.#channel)]);
+  /** @type {PublicVolume['modelBox']} */
+  modelBox(options) {
+    return ask(this, 'modelBox', [], options);
   }
 
   /** @type {PublicVolume['exportMap']} */
-  async exportMap({ values }, { grid } = {}) {
-    return this.#channel.call('exportMap', [Volume.key(this, this.#channel), values, { grid }]);
+  exportMap({ values }, options) {
+    return ask(this, 'exportMap', [{ values }], options);
   }
 
-  async revealIdentifiers() {
-    return this.#channel.call('revealIdentifiers', [Volume.key(this, this.#channel)]);
+  revealIdentifiers() {
+    return ask(this, 'revealIdentifiers');
   }
 
-  /** @param {CallOptions} [options] */
-  async cleanCopy(options) {
-    return this.#channel.call('cleanCopy', [Volume.key(this, this.#channel)], options);
+  /** @type {PublicVolume['cleanCopy']} */
+  cleanCopy(options) {
+    return ask(this, 'cleanCopy', [], options);
   }
 
   close() {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#channel.call('release', [this.#key]).catch(() => {});
+    release(this);
   }
 }
 
 /** @implements {PublicStore} */
 class Store extends AsStore {
-  #channel;
-  #key;
-  #closed = false;
-
-  /** @param {Channel} channel @param {number} key @param {import('./index.js').StoreFacts} facts */
-  constructor(channel, key, facts) {
-    super(facts);
-    this.#channel = channel;
-    this.#key = key;
-  }
-
-  /** @param {string} method @param {unknown[]} args @param {CallOptions} [options] */
-  async #call(method, args, options) {
-    if (this.#closed) throw new CtmatchError('CLOSED', 'the store is closed');
-    return this.#channel.call(method, [this.#key, ...args], options);
-  }
-
   /** @type {PublicStore['add']} */
-  async add({ volumes = [], reports }) {
-    Object.assign(this, await this.#call('addToStore', [{ volumes: [...volumes], reports }]));
+  async add({ volumes = [], reports }, options) {
+    Object.assign(this, await ask(this, 'add', [{ volumes: [...volumes], reports }], options));
   }
 
   /** @type {PublicStore['search']} */
-  async search(query, { find, topK, hubness, signal }) {
-    return this.#call('searchStore', [query, { find, topK, hubness }], { signal });
+  search(query, options) {
+    return ask(this, 'search', [query], options);
   }
 
   /** @type {PublicStore['evaluate']} */
-  async evaluate({ labels, signal, ...options } = {}) {
-    return this.#call('evaluateStore', [{ labels: labels && [...labels], ...options }], { signal });
+  evaluate(options) {
+    return ask(this, 'evaluate', [], options);
   }
 
-  async save() {
-    return this.#call('saveStore', []);
+  /** @type {PublicStore['save']} */
+  save(options) {
+    return ask(this, 'save', [], options);
   }
 
   close() {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#channel.call('release', [this.#key]).catch(() => {});
+    release(this);
   }
 }
 
@@ -276,118 +261,89 @@ class Session {
     if (this.#lossSeen) this.lost = this.#watchLoss();
   }
 
-  /** @type {import('./index.js').Session['loadModel']} */
-  async loadModel(model, options) {
-    await this.#load('loadModel', [model instanceof URL ? model.href : model], options);
+  /** @type {PublicSession['loadModel']} */
+  loadModel(model, options) {
+    return this.#load('loadModel', [model], options);
   }
 
-  /** @type {import('./index.js').Session['recover']} */
-  async recover(options) {
-    await this.#load('recover', [], options);
+  /** @type {PublicSession['recover']} */
+  recover(options) {
+    return this.#load('recover', [], options);
   }
 
-  /** @type {import('./index.js').Session['selfTest']} */
-  async selfTest(options) {
-    return this.#channel.call('selfTest', [], options);
+  /** @template {object} T @param {new (facts: any) => T} Made @param {Promise<{ key: number, facts: object }>} answer */
+  async #held(Made, answer) {
+    const { key, facts } = await answer;
+    const made = new Made(facts);
+    homes.set(made, { channel: this.#channel, key });
+    return made;
   }
 
-  /** @type {import('./index.js').Session['estimate']} */
-  async estimate(volume, options) {
-    return this.#channel.call('estimate', [volume && Volume.key(volume, this.#channel)], options);
+  /** @type {PublicSession['readVolume']} */
+  readVolume(source, options) {
+    return this.#held(Volume, this.#channel.call('readVolume', [source], options));
   }
 
-  /** @type {import('./index.js').Session['readVolume']} */
-  async readVolume(source, { signal, onProgress, ...reading } = {}) {
-    const { key, facts } = await this.#channel.call('readVolume', [source, reading], { signal, onProgress });
-    return new Volume(this.#channel, key, facts);
+  /** @type {PublicSession['openStore']} */
+  openStore(file, options) {
+    return this.#held(Store, this.#channel.call('openStore', [file], options));
   }
 
-  /** @type {import('./index.js').Session['parseReports']} */
-  async parseReports(source, { format, signal } = {}) {
-    return this.#channel.call('parseReports', [source, { format }], { signal });
+  /** The method of the worker's session: so many arguments, then options. @param {string} method @param {number} count @returns {any} */
+  #remote(method, count) {
+    return async (/** @type {unknown[]} */ ...args) => this.#channel.call(method, Array.from({ length: count }, (_, i) => args[i]), /** @type {any} */ (args[count]));
   }
 
-  /** @type {import('./index.js').Session['textHints']} */
-  async textHints(texts) {
-    return this.#channel.call('textHints', [[...texts]]);
-  }
+  /** @type {PublicSession['selfTest']} */
+  selfTest = this.#remote('selfTest', 0);
 
-  /** @type {import('./index.js').Session['privacyNotices']} */
-  async privacyNotices(count) {
-    return this.#channel.call('privacyNotices', [count]);
-  }
+  /** @type {PublicSession['estimate']} */
+  estimate = this.#remote('estimate', 1);
 
-  /** @type {import('./index.js').Session['encodeVolume']} */
-  async encodeVolume(volume, { accept = [], signal, onProgress } = {}) {
-    return this.#channel.call('encodeVolume', [Volume.key(volume, this.#channel), { accept: [...accept] }], { signal, onProgress });
-  }
+  /** @type {PublicSession['parseReports']} */
+  parseReports = this.#remote('parseReports', 1);
 
-  /** @type {import('./index.js').Session['encodeReports']} */
-  async encodeReports(reports, { view, meta, signal, onProgress } = {}) {
-    const list = reports instanceof Blob || typeof reports === 'string' ? reports : [...reports];
-    return this.#channel.call('encodeReports', [list, { view, meta }], { signal, onProgress });
-  }
+  /** @type {PublicSession['textHints']} */
+  textHints = this.#remote('textHints', 1);
 
-  /** @type {import('./index.js').Session['rank']} */
-  async rank(image, reports, { topK, signal } = {}) {
-    return this.#channel.call('rank', [image, reports, { topK }], { signal });
-  }
+  /** @type {PublicSession['privacyNotices']} */
+  privacyNotices = this.#remote('privacyNotices', 1);
 
-  /** What the worker calls it. @param {unknown} of */
-  #sent(of) {
-    return of instanceof Volume ? Volume.key(of, this.#channel) : of;
-  }
+  /** @type {PublicSession['encodeVolume']} */
+  encodeVolume = this.#remote('encodeVolume', 1);
 
-  /** @type {import('./index.js').Session['zeroShot']} */
-  async zeroShot(of, { ask = [], accept = [], prompts, signal, onProgress } = {}) {
-    return this.#channel.call('zeroShot', [this.#sent(of), { ask: [...ask], accept: [...accept], prompts }], { signal, onProgress });
-  }
+  /** @type {PublicSession['encodeReports']} */
+  encodeReports = this.#remote('encodeReports', 1);
 
-  /** @type {import('./index.js').Session['explain']} */
-  async explain(of, { signal, onProgress, volume, ...options }) {
-    return this.#channel.call('explain', [this.#sent(of), this.#sent(volume), options], { signal, onProgress });
-  }
+  /** @type {PublicSession['rank']} */
+  rank = this.#remote('rank', 2);
 
-  /** @type {import('./index.js').Session['occlude']} */
-  async occlude(volume, cubes, { signal, onProgress, ...options }) {
-    return this.#channel.call('occlude', [Volume.key(volume, this.#channel), [...cubes], options], { signal, onProgress });
-  }
+  /** @type {PublicSession['zeroShot']} */
+  zeroShot = this.#remote('zeroShot', 1);
 
-  /** @type {import('./index.js').Session['openStore']} */
-  async openStore(file, { precision, signal } = {}) {
-    const { key, facts } = await this.#channel.call('openStore', [file, { precision }], { signal });
-    return new Store(this.#channel, key, facts);
-  }
+  /** @type {PublicSession['explain']} */
+  explain = this.#remote('explain', 1);
 
-  /** @type {import('./index.js').Session['evaluate']} */
-  async evaluate(choices, options) {
-    return this.#channel.call('evaluate', [choices, options]);
-  }
+  /** @type {PublicSession['occlude']} */
+  occlude = this.#remote('occlude', 2);
 
-  /** @type {import('./index.js').Session['evaluateLabels']} */
-  async evaluateLabels(rows, options) {
-    return this.#channel.call('evaluateLabels', [rows, options]);
-  }
+  /** @type {PublicSession['evaluate']} */
+  evaluate = this.#remote('evaluate', 1);
 
-  /** @type {import('./index.js').Session['parseLabels']} */
-  async parseLabels(source) {
-    return this.#channel.call('parseLabels', [source]);
-  }
+  /** @type {PublicSession['evaluateLabels']} */
+  evaluateLabels = this.#remote('evaluateLabels', 1);
 
-  /** @type {import('./index.js').Session['buildItems']} */
-  async buildItems(reports, options) {
-    return this.#channel.call('buildItems', [reports, options]);
-  }
+  /** @type {PublicSession['parseLabels']} */
+  parseLabels = this.#remote('parseLabels', 1);
 
-  /** @type {import('./index.js').Session['clearCache']} */
-  async clearCache() {
-    await this.#channel.call('clearCache', []);
-  }
+  /** @type {PublicSession['buildItems']} */
+  buildItems = this.#remote('buildItems', 1);
 
-  /** @type {import('./index.js').Session['diagnostics']} */
-  async diagnostics() {
-    return this.#channel.call('diagnostics', []);
-  }
+  /** @type {PublicSession['clearCache']} */
+  clearCache = this.#remote('clearCache', 0);
+
+  /** @type {PublicSession['diagnostics']} */
+  diagnostics = this.#remote('diagnostics', 0);
 
   /** @type {import('./index.js').Session['close']} */
   async close() {
@@ -414,16 +370,13 @@ function startWorker(given) {
  * @param {Channel} channel
  * @param {AbortSignal} [signal]
  */
-function greeting(channel, signal) {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(workerBlocked(`no answer in ${WORKER_START_MS / 1000} s`)), WORKER_START_MS);
-    channel.onFailure = (event) => {
-      clearTimeout(timer);
-      reject(workerBlocked(event instanceof ErrorEvent && event.message ? event.message : 'not loaded'));
-    };
-    const lock = `ctmatch worker ${Math.random()}`;
-    channel.call('hello', [lock], { signal }).then(() => resolve(channel.watch(lock)), reject).finally(() => clearTimeout(timer));
-  });
+async function greeting(channel, signal) {
+  const name = `ctmatch worker ${Math.random()}`;
+  await within(new Promise((resolve, reject) => {
+    channel.onFailure = (event) => reject(workerBlocked(event instanceof ErrorEvent && event.message ? event.message : 'not loaded'));
+    channel.call('hello', [], /** @type {CallOptions} */ ({ name, signal })).then(resolve, reject);
+  }), WORKER_START_MS, () => workerBlocked(`no answer in ${WORKER_START_MS / 1000} s`));
+  channel.watch(name);
 }
 
 /**
@@ -442,18 +395,12 @@ async function connect(worker, signal) {
   return channel;
 }
 
-/** What can be sent of the options; inside the worker, relative URLs would be relative to worker.js. @param {import('./index.js').OpenOptions} options */
-function sendable({ worker, signal, onProgress, model, wasmUrl, cpuWasmUrl, ...plain }) {
-  return {
-    ...plain, baseUrl: globalThis.document?.baseURI ?? location.href,
-    model: model instanceof URL ? model.href : model, wasmUrl: wasmUrl instanceof URL ? wasmUrl.href : wasmUrl,
-    cpuWasmUrl: cpuWasmUrl instanceof URL ? cpuWasmUrl.href : cpuWasmUrl,
-  };
-}
+/** Inside the worker, relative URLs would be relative to worker.js. @param {import('./index.js').OpenOptions} options */
+const sendable = ({ worker, ...plain }) => ({ ...plain, baseUrl: globalThis.document?.baseURI ?? location.href });
 
 /** @type {typeof import('./index.js').open} */
 export async function open(options = {}) {
-  const { worker, device, signal, onProgress } = options;
+  const { worker, device, signal } = options;
   // A device cannot be sent to a worker.
   if (worker === false || device) {
     const core = await import('./core.js');
@@ -462,7 +409,7 @@ export async function open(options = {}) {
   const channel = await connect(worker, signal);
   try {
     const session = new Session(channel);
-    await channel.call('open', [sendable(options)], { signal, onProgress });
+    await channel.call('open', [], sendable(options));
     return session;
   } catch (error) {
     channel.end(error);
@@ -481,7 +428,7 @@ export async function probe(options = {}) {
   try {
     const channel = await connect(worker, signal);
     try {
-      report = await channel.call('probe', [sendable(options)], { signal });
+      report = await channel.call('probe', [], sendable(options));
     } finally {
       channel.end(new CtmatchError('CLOSED', 'the probe is over'));
     }

@@ -1,6 +1,6 @@
 // What this browser can do for a model, before any weight is downloaded and any device is opened.
 
-import { CtmatchError } from './error.js';
+import { CtmatchError, within } from './error.js';
 import { ONE_THREAD, planThreads } from './threads.js';
 import { ModelCache, modelFiles, parseManifest } from './weights.js';
 
@@ -44,9 +44,15 @@ export function gpuMissing() {
 /** What an adapter is called. @param {Partial<GPUAdapterInfo>} [info] */
 export const adapterName = ({ vendor, architecture, device, description } = {}) => [vendor, architecture, device, description].filter(Boolean).join(' ');
 
+// A driver that hangs may never answer; one that starts takes seconds.
+const ANSWER_MS = 30_000;
+
+/** @template T @param {Promise<T>} promise of the browser's WebGPU */
+export const answered = (promise) => within(promise, ANSWER_MS, () => new Error('WebGPU does not answer'));
+
 /** The adapter that the engine will open, and what the browser says of it: the wasm side sees none of that (wgpu 30). */
 export async function findAdapter() {
-  const adapter = await navigator.gpu.requestAdapter({ powerPreference: 'high-performance' }).catch(() => null);
+  const adapter = await answered(navigator.gpu.requestAdapter({ powerPreference: 'high-performance' })).catch(() => null);
   if (!adapter) return undefined;
   // Safari 26.0 has no `info`; the flag has been on the adapter and on its info.
   /** @type {Partial<GPUAdapterInfo>} */
@@ -93,9 +99,9 @@ async function probeStorage() {
  * What `open` with the same options would load.
  * @param {import('./index.js').ProbeOptions & { baseUrl?: string, model: import('./index.js').ModelRef }} options
  */
-async function probeModel({ model, variant = 'auto', network = 'same-origin', cache: kind, gpuMemoryBudgetBytes: budget = Infinity, baseUrl, signal }) {
+async function probeModel({ model, variant = 'auto', network = 'same-origin', cache: kind, gpuMemoryBudgetBytes: budget = Infinity, baseUrl, signal, stallMs }) {
   const cache = new ModelCache(kind, () => {});
-  const files = modelFiles(model, { policy: network, urls: [] }, baseUrl ?? globalThis.location?.href, cache);
+  const files = modelFiles(model, { policy: network, urls: [], stallMs }, baseUrl ?? globalThis.location?.href, cache);
   const manifest = parseManifest(await files.manifest(signal));
   const variants = manifest.variants ?? {};
   const names = variant === 'auto' ? Object.keys(variants) : [variant];

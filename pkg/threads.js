@@ -1,5 +1,6 @@
 // The threads of the CPU backend: how many there may be, and how they are started.
 
+import { within } from './error.js';
 import init, { work } from './wasm/ctmatch_cpu.js';
 
 /** @typedef {import('./index.js').OneThread} OneThread */
@@ -59,24 +60,19 @@ export function planThreads({ threads: wanted = MOST, script }) {
  */
 async function startThread(script, type, start) {
   const worker = new Worker(script, { type });
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  let timer;
   try {
-    await new Promise((resolve, reject) => {
-      timer = setTimeout(() => reject(new Error('no answer')), START_MS);
+    await within(new Promise((resolve, reject) => {
       worker.onmessage = ({ data }) => (data === undefined ? resolve(undefined) : reject(new Error(data)));
       worker.onerror = (event) => {
         event.preventDefault(); // or it would be the session's own
         reject(event);
       };
       worker.postMessage({ thread: start });
-    });
+    }), START_MS, () => new Error('no answer'));
     return worker;
   } catch (cause) {
     worker.terminate();
     throw cause;
-  } finally {
-    clearTimeout(timer);
   }
 }
 

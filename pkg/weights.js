@@ -7,7 +7,7 @@ import { CtmatchError } from './error.js';
  * @typedef {import('./index.js').Shard} Shard
  * @typedef {'network' | 'cache' | 'file'} Source
  * @typedef {Uint8Array<ArrayBuffer>} Bytes
- * @typedef {{ policy: NonNullable<import('./index.js').OpenOptions['network']>, urls: string[] }} Network
+ * @typedef {{ policy: NonNullable<import('./index.js').OpenOptions['network']>, urls: string[], stallMs?: number }} Network
  * @typedef {{ signal?: AbortSignal, onBytes?: (bytes: number, source: Source) => void }} ReadControl
  * @typedef {{ manifest(signal?: AbortSignal): Promise<string>, read(file: Shard, control: ReadControl): Promise<Bytes>,
  *   missing(file: Shard): Promise<number>, complete(): Promise<void> }} ModelFiles `missing`: bytes that `read` would request;
@@ -18,34 +18,101 @@ import { CtmatchError } from './error.js';
 /** Files in Node, which has no origin of its own; not by `import`, which bundlers would follow. */
 const nodeFiles = () => globalThis.location ? undefined : /** @type {any} */ (globalThis).process?.getBuiltinModule?.('node:fs/promises');
 
+// What `convert --shard-mib` makes at most, with a shard's header.
+const MOST_SHARD_BYTES = 1025 * 2 ** 20;
+
+// The manifest and the tokenizer: the published model's have less than 1 MB.
+const MOST_TEXT_BYTES = 32 * 2 ** 20;
+
+/** @param {string} path @param {number} bytes @param {number} most */
+function checkSize(path, bytes, most) {
+  if (bytes > most) throw new CtmatchError('MANIFEST', `${path}: expected at most ${most} bytes, found ${bytes}`, { detail: { path, bytes, most } });
+}
+
+/** Before any of them is requested. @param {any} manifest @param {readonly Shard[]} listed */
+export function checkSizes({ files }, listed) {
+  for (const { path, bytes } of listed) checkSize(path, bytes, path === files.tokenizer?.path ? MOST_TEXT_BYTES : MOST_SHARD_BYTES);
+}
+
 /**
- * One request under the policy. Redirects are errors: they could lead to another origin after the check.
+ * Not by `for await`, which not every browser has for streams.
+ * @param {ReadableStream<Bytes>} stream
+ * @param {(next: Promise<any>) => Promise<any>} [waiting]
+ * @returns {AsyncGenerator<Bytes>}
+ */
+export async function* pieces(stream, waiting = (next) => next) {
+  const reader = stream.getReader();
+  try {
+    for (;;) {
+      const { done, value } = await waiting(reader.read());
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    // After an early end nobody wants the rest; a stream that failed has nothing to cancel.
+    reader.cancel().catch(() => {});
+  }
+}
+
+/** @param {AsyncIterable<Bytes> | Bytes[]} from */
+async function gathered(from) {
+  const parts = [];
+  for await (const piece of from) parts.push(piece);
+  return new Blob(parts);
+}
+
+/**
+ * One request under the policy, cut when nothing comes for `stallMs`. Redirects are errors: they could lead to another origin after the check.
  * @param {URL} url
  * @param {Network} network
  * @param {AbortSignal} [signal]
  * @param {RequestInit} [init] with `headers` it asks for a range, and 416 is an answer
+ * @returns {Promise<{ response: Response, body(of?: Response, most?: number): AsyncIterable<Bytes> }>} `body`: of the response or its clone, at
+ *   most so many bytes; who reads it notices when nothing comes
  */
-export async function request(url, { policy, urls }, signal, init) {
-  if (policy === 'offline') throw new CtmatchError('OFFLINE_MISS', `offline: ${url.href} was not requested`, { detail: { url: url.href } });
+export async function request(url, { policy, urls, stallMs = 30_000 }, signal, init) {
+  const { href } = url;
+  const detail = { url: href };
+  if (policy === 'offline') throw new CtmatchError('OFFLINE_MISS', `offline: ${href} was not requested`, { detail });
   const disk = url.protocol === 'file:' && nodeFiles();
   const allowed = [...(globalThis.location ? [location.origin] : []), ...(typeof policy === 'object' ? policy.allow.map((origin) => resolved(origin).origin) : [])];
   if (!disk && !allowed.includes(url.origin)) {
-    throw new CtmatchError('NETWORK_POLICY', `network policy: expected ${allowed.join(' or ')}, found ${url.origin}`, { detail: { url: url.href } });
+    throw new CtmatchError('NETWORK_POLICY', `network policy: expected ${allowed.join(' or ')}, found ${url.origin}`, { detail });
   }
-  urls.push(url.href);
-  /** @type {Response} */
-  let response;
-  try {
-    response = disk ? new Response(await disk.readFile(url, { signal })) : await fetch(url, { ...init, signal, redirect: 'error', credentials: 'same-origin', referrerPolicy: 'no-referrer' });
-  } catch (cause) {
-    signal?.throwIfAborted();
-    throw new CtmatchError('NETWORK', `request failed: ${url.href}`, { retryable: true, detail: { url: url.href }, cause });
-  }
+  urls.push(href);
+  const ended = new AbortController();
+  const either = AbortSignal.any([ended.signal, ...(signal ? [signal] : [])]);
+  let got = 0;
+  /** @param {string} why @param {unknown} [cause] */
+  const failed = (why, cause) => new CtmatchError('NETWORK', `${href}: ${why} after ${got} bytes`, { retryable: true, detail: { ...detail, got }, cause });
+  /** Waits while something comes. @template T @param {Promise<T>} next @returns {Promise<T>} */
+  const moving = async (next) => {
+    // A longer timer would not wait at all.
+    const timer = setTimeout(() => ended.abort(failed(`nothing came for ${stallMs / 1000} s`)), Math.min(stallMs, 2 ** 31 - 1));
+    try {
+      return await next;
+    } catch (cause) {
+      either.throwIfAborted();
+      throw failed('the request failed', cause);
+    } finally {
+      clearTimeout(timer);
+    }
+  };
+  const response = await moving(disk ? disk.readFile(url, { signal }).then((/** @type {Bytes} */ bytes) => new Response(bytes))
+    : fetch(url, { ...init, signal: either, redirect: 'error', credentials: 'same-origin', referrerPolicy: 'no-referrer' }));
   if (!response.ok && !(init?.headers && response.status === 416)) {
-    throw new CtmatchError('NETWORK', `${url.href} answered ${response.status}`,
-      { retryable: response.status >= 500, detail: { url: url.href, status: response.status } });
+    throw new CtmatchError('NETWORK', `${href} answered ${response.status}`, { retryable: response.status >= 500, detail: { ...detail, status: response.status } });
   }
-  return response;
+  return {
+    response,
+    async* body(of = response, most = Infinity) {
+      for await (const piece of pieces(of.body ?? new Blob().stream(), moving)) {
+        got += piece.length;
+        checkSize(href, got, most);
+        yield piece;
+      }
+    },
+  };
 }
 
 /**
@@ -75,33 +142,31 @@ async function intact(file, bytes) {
 const wrongSize = (file, got) => new CtmatchError('INTEGRITY', `${file.path}: expected ${file.bytes} bytes, found ${got}`,
   { retryable: true, detail: { path: file.path, bytes: file.bytes, got } });
 
+/** @param {Shard} file @returns {Bytes} */
+function room({ path, bytes }) {
+  try {
+    return new Uint8Array(bytes);
+  } catch (cause) {
+    throw new CtmatchError('LIMITS', `${path}: no memory for ${bytes} bytes at once`, { detail: { limit: 'memory', needed: bytes }, cause });
+  }
+}
+
 /**
- * Copies a stream into `bytes` from `at` on.
+ * Copies a file into `bytes` from `at` on.
  * @param {Bytes} bytes
  * @param {number} at
- * @param {ReadableStream<Bytes>} stream
+ * @param {AsyncIterable<Bytes>} source
  * @param {Shard} file
  * @param {AbortSignal} [signal]
  * @param {(chunk: Bytes, at: number) => unknown} [onChunk] awaited
  */
-async function fill(bytes, at, stream, file, signal, onChunk) {
-  const reader = stream.getReader();
-  try {
-    for (;;) {
-      signal?.throwIfAborted();
-      const { done, value } = await reader.read();
-      if (done) break;
-      if (at + value.length > bytes.length) throw wrongSize(file, at + value.length);
-      bytes.set(value, at);
-      await onChunk?.(value, at);
-      at += value.length;
-    }
-  } catch (error) {
-    reader.cancel().catch(() => {});
+async function fill(bytes, at, source, file, signal, onChunk) {
+  for await (const value of source) {
     signal?.throwIfAborted();
-    if (error instanceof CtmatchError) throw error;
-    throw new CtmatchError('NETWORK', `${file.path}: reading stopped after ${at} of ${file.bytes} bytes`,
-      { retryable: true, detail: { path: file.path, bytes: file.bytes, got: at }, cause: error });
+    if (at + value.length > bytes.length) throw wrongSize(file, at + value.length);
+    bytes.set(value, at);
+    await onChunk?.(value, at);
+    at += value.length;
   }
   if (at !== bytes.length) throw wrongSize(file, at);
 }
@@ -316,12 +381,12 @@ export class ModelCache {
     }
   }
 
-  /** @param {URL} url @param {Response} response is used up */
-  async remember(url, response) {
+  /** @param {URL} url @param {AsyncIterable<Bytes> | Bytes[]} content is used up */
+  async remember(url, content) {
     const store = await this.writable();
     try {
-      if (!(store instanceof Disk)) return await response.body?.cancel();
-      const bytes = new Uint8Array(await response.arrayBuffer());
+      const bytes = new Uint8Array(await (await gathered(content)).arrayBuffer());
+      if (!(store instanceof Disk)) return;
       const [address, sum] = [await sha256(encode(url.href)), await sha256(bytes)];
       const last = await store.get(address);
       if (last?.size === ADDRESS_LENGTH + bytes.length && (await last.slice(0, ADDRESS_LENGTH).text()) === sum) return;
@@ -359,8 +424,8 @@ function localFiles(files) {
     async read(shard, { signal, onBytes }) {
       const blob = file(shard.path);
       if (blob.size !== shard.bytes) throw wrongSize(shard, blob.size);
-      const bytes = new Uint8Array(shard.bytes);
-      await fill(bytes, 0, blob.stream(), shard, signal, (chunk) => onBytes?.(chunk.length, 'file'));
+      const bytes = room(shard);
+      await fill(bytes, 0, pieces(blob.stream()), shard, signal, (chunk) => onBytes?.(chunk.length, 'file'));
       return bytes;
     },
     missing: async () => 0,
@@ -376,7 +441,7 @@ function localFiles(files) {
  * @param {number} at
  * @param {string | undefined} etag
  * @param {AbortSignal} [signal]
- * @returns {Promise<[number, Response]>}
+ * @returns {Promise<[number, Awaited<ReturnType<typeof request>>]>}
  */
 async function continued(url, shard, network, at, etag, signal) {
   /** The browser's own cache would hold every shard a second time. @type {RequestInit} */
@@ -386,10 +451,11 @@ async function continued(url, shard, network, at, etag, signal) {
     const headers = { Range: `bytes=${at}-` };
     // To another origin it would need a preflight; the hash decides anyway.
     if (etag && url.origin === globalThis.location?.origin) headers['If-Range'] = etag;
-    const response = await request(url, network, signal, { ...init, headers });
-    if (response.status === 200) return [0, response];
+    const answer = await request(url, network, signal, { ...init, headers });
+    const { response } = answer;
+    if (response.status === 200) return [0, answer];
     const range = response.headers.get('content-range') ?? '';
-    if (response.status === 206 && [`${shard.bytes}`, '*'].some((total) => range === `bytes ${at}-${shard.bytes - 1}/${total}`)) return [at, response];
+    if (response.status === 206 && [`${shard.bytes}`, '*'].some((total) => range === `bytes ${at}-${shard.bytes - 1}/${total}`)) return [at, answer];
     response.body?.cancel().catch(() => {});
   }
   return [0, await request(url, network, signal, init)];
@@ -405,7 +471,7 @@ async function continued(url, shard, network, at, etag, signal) {
  * @param {ReadControl} control
  */
 async function download(url, shard, network, cache, { signal, onBytes }) {
-  const bytes = new Uint8Array(shard.bytes);
+  const bytes = room(shard);
   const [part, version] = [shard.sha256 + PART, shard.sha256 + ETAG];
   let store = await cache.writable();
   /** @type {Sink | undefined} */
@@ -429,14 +495,14 @@ async function download(url, shard, network, cache, { signal, onBytes }) {
     await storing(async (from) => {
       const blob = await from.get(part);
       if (blob && blob.size <= bytes.length) {
-        await fill(bytes.subarray(0, blob.size), 0, blob.stream(), { ...shard, bytes: blob.size });
+        await fill(bytes.subarray(0, blob.size), 0, pieces(blob.stream()), { ...shard, bytes: blob.size });
         at = blob.size;
         etag = await (await from.get(version))?.text();
       }
     });
     signal?.throwIfAborted();
     if (at < bytes.length) {
-      const [from, response] = await continued(url, shard, network, at, etag, signal);
+      const [from, { response, body }] = await continued(url, shard, network, at, etag, signal);
       await storing(async (to) => {
         sink = await to.sink(part);
         if (from > 0) return;
@@ -447,8 +513,7 @@ async function download(url, shard, network, cache, { signal, onBytes }) {
         else await to.remove(version);
       });
       if (from > 0) onBytes?.(from, 'cache');
-      if (!response.body) throw wrongSize(shard, from);
-      await fill(bytes, from, response.body, shard, signal, async (chunk, position) => {
+      await fill(bytes, from, body(), shard, signal, async (chunk, position) => {
         await storing((_, open) => open?.write(chunk, position));
         onBytes?.(chunk.length, 'network');
       });
@@ -488,7 +553,9 @@ function remoteFiles(base, network, cache, given) {
     async manifest(signal) {
       if (given !== undefined) return given;
       const kept = network.policy === 'offline' && (await cache.recall(base));
-      return kept ? new TextDecoder().decode(kept) : (fetched = await (await request(base, network, signal)).text());
+      if (kept) return new TextDecoder().decode(kept);
+      const { response, body } = await request(base, network, signal);
+      return (fetched = await (await gathered(body(response, MOST_TEXT_BYTES))).text());
     },
     read: (shard, control) => locked(shard.sha256, control.signal, async () => {
       const kept = await cache.get(shard);
@@ -499,7 +566,7 @@ function remoteFiles(base, network, cache, given) {
     }),
     missing: async (file) => ((await cache.holds(file)) ? 0 : file.bytes),
     // Only now: a manifest that does not load must not take the place of one that does.
-    complete: async () => { if (fetched) await cache.remember(base, new Response(fetched)); },
+    complete: async () => { if (fetched) await cache.remember(base, [encode(fetched)]); },
   };
 }
 

@@ -49,7 +49,7 @@ const explain = () => run('phase_model', async (call) => {
   const { session, image } = await encodedVolume(call);
   const volume = /** @type {import('../pkg/index.js').Volume} */ (state.volume);
   const map = await session.explain(image, { ...call, ...target, variant: $('evidence-variant').value, top: TOP, volume });
-  shown = { image, of, target, map, box: await volume.modelBox(), hidden: new Map(), milliseconds: encodeMs(image) };
+  shown = { image, of, target, map, box: await volume.modelBox({ signal: call.signal }), hidden: new Map(), milliseconds: encodeMs(image) };
   changed('result');
   return 'evidence_done';
 });
@@ -166,8 +166,8 @@ $('evidence-show').addEventListener('click', explain);
 $('evidence-of').addEventListener('change', () => { chosen = $('evidence-of').value; });
 $('occlude-count').addEventListener('input', renderCost);
 $('occlude').addEventListener('click', occlude);
-$('evidence-save').addEventListener('click', () => run('phase_model', async () => {
+$('evidence-save').addEventListener('click', () => run('phase_model', async ({ signal }) => {
   if (!shown || !state.volume) return;
   const grid = $('evidence-grid').value;
-  download(await state.volume.exportMap(shown.map, { grid }), grid === 'token' ? 'ctmatch-evidence-cubes.nii.gz' : 'ctmatch-evidence.nii.gz');
+  download(await state.volume.exportMap(shown.map, { grid, signal }), grid === 'token' ? 'ctmatch-evidence-cubes.nii.gz' : 'ctmatch-evidence.nii.gz');
 }));

@@ -84,13 +84,14 @@ const saveReports = () => run('phase_model', async (call) => {
 
 /** All latents that there are, in one file. */
 const saveStore = () => run('phase_model', async (call) => {
+  const { signal } = call;
   const session = await withModel(call);
   const volumes = state.entries.flatMap(({ id, latent }) => (latent ? [{ id, latent: latent.image }] : []));
   const reports = candidates.usable.length > 0 ? (await encodeCandidates(session, call)).set : undefined;
-  const store = await session.openStore(undefined, { signal: call.signal });
+  const store = await session.openStore(undefined, { signal });
   try {
-    await store.add({ volumes, reports });
-    await save(await store.save(), 'store');
+    await store.add({ volumes, reports }, { signal });
+    await save(await store.save({ signal }), 'store');
   } finally {
     store.close();
   }

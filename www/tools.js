@@ -9,7 +9,7 @@ import { viewer } from './volume.js';
 /** Loads the model when there is none: its field of view is asked for. @param {(box: import('../pkg/index.js').VoxelBox) => unknown} show */
 const withBox = (show) => run('phase_model', async (call) => {
   await withModel(call);
-  const box = await state.volume?.modelBox();
+  const box = await state.volume?.modelBox({ signal: call.signal });
   if (box) await show(box);
 });
 

@@ -18,6 +18,8 @@ struct Faults {
     count: usize,
     /// the latest uncaptured error
     latest: Option<Error>,
+    /// the latest that said so, and its number: what follows of a buffer that could not be had is errors of validation
+    out_of_memory: Option<(usize, Error)>,
     /// set once and for ever
     lost: Option<Error>,
 }
@@ -108,6 +110,11 @@ impl Gpu {
         if let Some(lost) = &faults.lost {
             return Err(lost.clone());
         }
+        if let Some((number, error)) = &faults.out_of_memory
+            && *number > seen
+        {
+            return Err(error.clone());
+        }
         match &faults.latest {
             Some(error) if faults.count > seen => Err(error.clone()),
             _ => Ok(()),
@@ -132,7 +139,11 @@ fn listen(device: &wgpu::Device, faults: &SharedFaults) {
     device.on_uncaptured_error(Arc::new(move |error| {
         let mut faults = lock(&shared);
         faults.count += 1;
-        faults.latest = Some(fault(error));
+        let error = fault(error);
+        if matches!(error, Error::GpuOutOfMemory(_)) {
+            faults.out_of_memory = Some((faults.count, error.clone()));
+        }
+        faults.latest = Some(error);
     }));
     let shared = faults.clone();
     device.set_device_lost_callback(move |reason, message| {

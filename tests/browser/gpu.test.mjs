@@ -8,16 +8,38 @@ import { attempt, cosine, EXPECTED, host, MIN_COSINE, SLOW_MS } from './harness.
 
 const tests = host();
 
-/** In the page, before anything: counts what goes to the GPU, keeps the devices and which of them got shaders, and can spoil shaders, leave out dispatches, refuse devices and lower limits. */
+// Whatever fails on the GPU, fails before this, with shaders to compile and on a machine that does other work.
+const SOON_MS = 60_000;
+
+/**
+ * In the page, before anything: counts what goes to the GPU, keeps the devices and which of them got shaders, and can spoil shaders, leave out
+ * dispatches, refuse devices, give none or lost ones, lower limits, and make one buffer that there is no memory for.
+ */
 const tamper = () => {
-  const gpu = { dispatches: 0, submissions: 0, spoil: 0, spoiled: 0, skipEvery: 0, refuse: false, limits: {}, devices: [], shaders: new Set() };
+  const gpu = {
+    dispatches: 0, submissions: 0, spoil: 0, spoiled: 0, skipEvery: 0, refuse: false, never: false, lost: false, limits: {}, noBuffer: 0,
+    devices: [], shaders: new Set(),
+  };
   window.gpuTest = gpu;
   const wrap = (prototype, name, make) => { prototype[name] = make(prototype[name]); };
   wrap(GPUAdapter.prototype, 'requestDevice', (original) => async function (...args) {
     if (gpu.refuse) throw new DOMException('refused', 'OperationError');
+    if (gpu.never) return new Promise(() => {});
     const device = await original.apply(this, args);
     gpu.devices.push(device);
+    if (gpu.lost) {
+      device.destroy();
+      await device.lost;
+    }
     return device;
+  });
+  // What waits long for a device that never comes, waits less.
+  const { setTimeout: wait } = window;
+  window.setTimeout = (task, ms, ...rest) => wait(task, gpu.never && ms >= 10_000 ? 500 : ms, ...rest);
+  // The largest that may be asked for is more than SwiftShader has: an invalid buffer, and an out-of-memory error.
+  wrap(GPUDevice.prototype, 'createBuffer', (original) => function (descriptor) {
+    gpu.noBuffer -= 1;
+    return original.call(this, gpu.noBuffer === 0 ? { ...descriptor, size: this.limits.maxBufferSize } : descriptor);
   });
   wrap(GPUDevice.prototype, 'createShaderModule', (original) => function (descriptor) {
     gpu.shaders.add(this);
@@ -56,16 +78,28 @@ const openSample = async (arg) => {
 };
 const encode = async () => [...(await window.sample.session.encodeVolume(window.sample.volume, { accept: window.sample.accept })).vector];
 
-test('an invalid shader makes the call fail, and a new session works', { timeout: 3 * SLOW_MS }, async () => {
+test('an invalid shader makes the call fail; recover keeps volume and reports, and a new session works', { timeout: 3 * SLOW_MS }, async () => {
   const { page, finish } = await tests.newPackagePage({ init: tamper, expect: /WGSL|shader|invalid|unreachable|GPU/i });
   assert.equal(await attempt(page, openSample), undefined);
   const bad = await attempt(page, async () => {
-    window.gpuTest.spoil = 1;
     const { session, volume, accept } = window.sample;
-    return session.encodeVolume(volume, { accept }).then(() => 'a result', (error) => error.code);
+    window.sample.reports = await session.encodeReports(['one text', 'another']);
+    window.gpuTest.spoil = 1;
+    const from = performance.now();
+    const code = await session.encodeVolume(volume, { accept }).then(() => 'a result', (error) => error.code);
+    return { code, ms: performance.now() - from };
   });
   assert.equal(await attempt(page, () => window.gpuTest.spoiled), 1, 'a shader was compiled during the call');
-  assert.equal(bad, 'SHADER_INVALID');
+  assert.equal(bad.code, 'SHADER_INVALID');
+  assert.ok(bad.ms < SOON_MS, `${bad.ms} ms`);
+  // The same session goes on with what it has.
+  const recovered = await attempt(page, async () => {
+    const { session, volume, accept, reports } = window.sample;
+    await session.recover();
+    const { rows } = await session.rank(await session.encodeVolume(volume, { accept }), reports);
+    return { rows: rows.length, slice: (await volume.slice('axial', 0)).width };
+  });
+  assert.deepEqual(recovered, { rows: 2, slice: 208 });
 
   await attempt(page, () => window.sample.session.close());
   assert.equal(await attempt(page, openSample), undefined);
@@ -118,7 +152,13 @@ test('refused devices, small limits, kernels that write nothing, no memory: each
   const { page, finish } = await tests.newPackagePage({ init: tamper, expect: /GPU|memory|refused/i });
   const found = await attempt(page, async () => {
     const gpu = window.gpuTest;
-    const code = (promise) => promise.then(() => 'no error', (error) => error.code);
+    let longestMs = 0;
+    const code = async (promise) => {
+      const from = performance.now();
+      const found = await promise.then(() => 'no error', (error) => error.code);
+      if (found !== 'no error') longestMs = Math.max(longestMs, performance.now() - from);
+      return found;
+    };
     const session = await window.ctmatch.open({ worker: false, allowSoftwareAdapter: true, cache: 'memory' });
     const load = () => code(session.loadModel('/model/manifest.json'));
     const volume = await session.readVolume(await (await fetch('/sample/chest.nii.gz')).blob());
@@ -155,11 +195,63 @@ test('refused devices, small limits, kernels that write nothing, no memory: each
     await session.recover();
     result.rows = (await session.rank(image, reports)).rows.length;
     await session.close();
-    return result;
+    return { ...result, longestMs };
   });
-  assert.deepEqual(found, {
+  const { longestMs, ...rest } = found;
+  assert.ok(longestMs < SOON_MS, `${longestMs} ms`);
+  assert.deepEqual(rest, {
     refused: 'NO_WEBGPU', limits: 'LIMITS', skipped: [true, true], whole: 'no error',
     memory: 'GPU_OOM', before: 'DEVICE_LOST', kept: [true, 2], rows: 2,
+  });
+  await finish();
+});
+
+test('a device that comes lost or never, is lost while a model loads or texts are encoded, and a buffer that cannot be made', { timeout: 4 * SLOW_MS }, async () => {
+  const { page, finish } = await tests.newPackagePage({ init: tamper, expect: /GPU|memory|lost|destroyed|invalid/i });
+  const found = await attempt(page, async (SOON_MS) => {
+    const gpu = window.gpuTest;
+    /** The code, in time. */
+    const ended = async (promise) => {
+      const from = performance.now();
+      const code = await promise.then(() => 'no error', (error) => error.code ?? `${error}`);
+      const ms = performance.now() - from;
+      return ms < SOON_MS ? code : `${code} after ${ms} ms`;
+    };
+    const session = await window.ctmatch.open({ worker: false, allowSoftwareAdapter: true, selfTest: 'once-per-device', maxSubmitMs: Infinity });
+    const load = (onProgress) => session.loadModel('/model/manifest.json', { onProgress });
+    const volume = await session.readVolume(await (await fetch('/sample/chest.nii.gz')).blob());
+    const destroy = () => gpu.devices.at(-1).destroy();
+    const result = {};
+    gpu.lost = true;
+    result.comesLost = await ended(load());
+    gpu.lost = false;
+    gpu.never = true;
+    result.never = await ended(load());
+    gpu.never = false;
+    result.upload = await ended(load(({ phase }) => { if (phase === 'upload') destroy(); }));
+    result.selfTest = await ended(load(({ phase }) => { if (phase === 'self-test') destroy(); }));
+    await load();
+    const texts = ['one text', 'another'];
+    const reports = await session.encodeReports(texts);
+    result.texts = await ended(session.encodeReports(['a third', 'a fourth', 'a fifth'], { onProgress: ({ phase }) => { if (phase === 'text') destroy(); } }));
+    result.later = await ended(session.encodeReports(['a sixth']));
+    await session.recover();
+    result.third = (await session.encodeReports(['a third'])).size;
+    // Some buffers into the call.
+    gpu.noBuffer = 3;
+    // The buffer has no memory, and each use of it is an error too: the cause is told.
+    result.buffer = await ended(session.encodeReports(['a seventh']));
+    result.reached = gpu.noBuffer <= 0;
+    await session.recover();
+    const again = await session.encodeReports([...texts, 'a seventh']);
+    result.same = reports.vectors.every((value, i) => Math.abs(value - again.vectors[i]) < 1e-6);
+    result.kept = [reports.size, again.size, (await volume.slice('axial', 0)).width];
+    await session.close();
+    return result;
+  }, SOON_MS);
+  assert.deepEqual(found, {
+    comesLost: 'DEVICE_LOST', never: 'NO_WEBGPU', upload: 'DEVICE_LOST', selfTest: 'DEVICE_LOST', texts: 'DEVICE_LOST', later: 'DEVICE_LOST', third: 1,
+    buffer: 'GPU_OOM', reached: true, same: true, kept: [2, 3, 208],
   });
   await finish();
 });

@@ -108,3 +108,18 @@ test('no adapter; a policy that blocks wasm', async () => {
     await server.close();
   }
 });
+
+test('an adapter that never comes is none, in time', async () => {
+  const { page, finish } = await tests.newPackagePage();
+  const found = await attempt(page, async () => {
+    Object.defineProperty(Navigator.prototype, 'gpu', { value: { requestAdapter: () => new Promise(() => {}) } });
+    // What waits long, waits less.
+    const { setTimeout: wait } = window;
+    window.setTimeout = (task, ms, ...rest) => wait(task, ms >= 10_000 ? 500 : ms, ...rest);
+    const { webgpu } = await window.ctmatch.probe({ worker: false });
+    const opened = await window.ctmatch.open({ worker: false, model: '/model/manifest.json' }).catch(({ code }) => code);
+    return [webgpu.usable, webgpu.reason, opened];
+  });
+  assert.deepEqual(found, [false, 'no-adapter', 'NO_WEBGPU']);
+  await finish();
+});

@@ -2,8 +2,11 @@
 // version; CTMATCH_SOAK=200 gives the number of encodes on the CPU, a tenth of it runs on the GPU.
 
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { test } from 'node:test';
-import { attempt, gzipSync, host, sampleNifti, SLOW_MS } from './harness.mjs';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { attempt, gzipSync, host, pkg, sampleNifti, SLOW_MS } from './harness.mjs';
 
 const ENCODES = Number(process.env.CTMATCH_SOAK ?? 20);
 const VOLUMES = 3;
@@ -82,3 +85,33 @@ for (const [backend, encodes] of [['cpu', ENCODES], ['webgpu', Math.max(VOLUMES 
     await finish();
   });
 }
+
+test('of a lent device, buffers that are gone are forgotten, and the others given back', async () => {
+  const { WeakRef: Real } = globalThis;
+  let looked = 0;
+  globalThis.WeakRef = class extends Real {
+    deref() {
+      looked += 1;
+      return super.deref();
+    }
+  };
+  setFlagsFromString('--expose-gc');
+  const gc = runInNewContext('gc');
+  try {
+    const { lentAdapter } = await import(join(pkg, 'device.js'));
+    let destroyed = 0;
+    const theirs = Object.assign(new EventTarget(), { limits: {}, features: new Set(), createBuffer: () => ({ bytes: new Array(100), destroy() { destroyed += 1; } }) });
+    const device = await lentAdapter(theirs, { watched: () => ({}) }).requestDevice();
+    const kept = Array.from({ length: 10 }, () => device.createBuffer({}));
+    for (let i = 0; i < 20_000; i++) device.createBuffer({});
+    for (let i = 0; i < 10; i++) {
+      await new Promise((resolve) => { setTimeout(resolve, 10); });
+      gc();
+    }
+    device.destroy();
+    assert.equal(kept.length, 10);
+    assert.ok(destroyed >= 10 && looked < 200, `${destroyed} destroyed, ${looked} remembered`);
+  } finally {
+    globalThis.WeakRef = Real;
+  }
+});

@@ -6,9 +6,13 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, beforeEach, test } from 'node:test';
-import { attempt, host, www } from './harness.mjs';
+import { attempt, host, pkg, www } from './harness.mjs';
 
 const SHARDS = 4;
+// Whatever fails, fails before this, also on a machine that does other work.
+const SOON_MS = 20_000;
+// Silence that the tests wait for; the package's own is longer.
+const STALL_MS = 2000;
 const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex');
 
 /** The embedded model with its tensors dealt out to several shards: `{ folder, files: Map<path, bytes>, manifest }`. */
@@ -101,6 +105,7 @@ function helpers() {
   window.vector = async (session) => [...(await session.encodeReports(['two small nodules in the left lower lobe'])).vectors];
   window.load = async ({ model = '/split/manifest.json', ...options } = {}) => {
     const result = {};
+    const from = performance.now();
     let session;
     try {
       session = await window.ctmatch.open({ backend: 'cpu', ...options });
@@ -111,6 +116,7 @@ function helpers() {
     } catch (error) {
       Object.assign(result, { code: error.code ?? error.name, retryable: error.retryable });
     }
+    result.ms = performance.now() - from;
     Object.assign(result, { degraded: session?.info.degraded, urls: session?.info.urls });
     await session?.close();
     return result;
@@ -149,6 +155,15 @@ const half = (path, { end }) => (asking, request, response) => {
   const bytes = model.files.get(path);
   response.writeHead(200, { 'Content-Length': bytes.length, ETag: '"one"' });
   response.write(bytes.subarray(0, bytes.length >> 1), () => { if (end) setTimeout(() => response.destroy(), 100); });
+  return true;
+};
+
+/** The bytes in pieces, each some time after the one before. */
+const slowly = (response, bytes, pieces, pauseMs) => {
+  response.writeHead(200, { 'Content-Length': bytes.length });
+  const piece = Math.ceil(bytes.length / pieces);
+  const next = (at) => (at < bytes.length ? response.write(bytes.subarray(at, at + piece), () => setTimeout(next, pauseMs, at + piece)) : response.end());
+  next(0);
   return true;
 };
 
@@ -267,46 +282,180 @@ test('swapped, missing, cut off and slow shards: a code at once or the model, an
     const from = performance.now();
     const found = await load(page);
     assert.deepEqual([found.code, found.retryable], expected, name);
-    assert.ok(performance.now() - from < 20_000, name);
+    assert.ok(performance.now() - from < SOON_MS, name);
   }
-  // Slow, and in many pieces.
-  rule = (path, request, response) => {
-    if (path !== second.path || request.headers.range) return false;
-    const bytes = body(path);
-    response.writeHead(200, { 'Content-Length': bytes.length });
-    const piece = Math.ceil(bytes.length / 20);
-    const next = (at) => (at < bytes.length ? response.write(bytes.subarray(at, at + piece), () => setTimeout(next, 50, at + piece)) : response.end());
-    next(0);
-    return true;
-  };
-  const slow = await load(page);
+  // Slow, and in many pieces: longer than the silence that ends a download.
+  rule = (path, request, response) => path === second.path && !request.headers.range && slowly(response, body(path), 12, STALL_MS / 4);
+  const slow = await load(page, { stallMs: STALL_MS });
   assert.deepEqual([slow.code, slow.loaded, slow.vector], [undefined, total, reference]);
+  assert.ok(slow.ms > 2 * STALL_MS);
   rule = undefined;
   assertLoaded(await load(page), { cache: total });
   await finish();
 });
 
-test('weights that are no numbers are refused', async () => {
+test('a download that stops: its code after the silence, what came is kept, and whoever waited goes on', async () => {
+  const { path, bytes, sha256: address } = model.shards[1];
+  const before = model.listed.slice(0, 2).reduce((sum, file) => sum + file.bytes, 0);
+  const stall = { stallMs: STALL_MS };
+  for (const worker of [undefined, false]) {
+    const { page, finish } = await newPage(/net::ERR/);
+    rule = half(path, { end: false });
+    const silent = await load(page, { worker, ...stall });
+    assert.deepEqual([silent.code, silent.retryable, silent.bytes.network], ['NETWORK', true, before + (bytes >> 1)]);
+    assert.ok(silent.ms > STALL_MS && silent.ms < SOON_MS, `${silent.ms} ms`);
+    assert.equal((await entries(page))[`${address}.part`], bytes >> 1);
+    rule = (asking, request) => { delete request.headers['if-range']; };
+    assertLoaded(await load(page, { worker, ...stall }), { cache: before + (bytes >> 1), network: total - before - (bytes >> 1) });
+
+    // Of two sessions one asks, and the other waits for what it holds: when the first gives up, it asks itself.
+    await attempt(page, async () => { await (await window.ctmatch.open()).clearCache(); });
+    let stops = 1;
+    rule = (asking, request, response) => {
+      delete request.headers['if-range'];
+      if (asking !== path || stops === 0) return false;
+      stops -= 1;
+      return half(path, { end: false })(asking, request, response);
+    };
+    const both = await attempt(page, (options) => Promise.all([window.load(options), window.load(options)]), { worker, ...stall });
+    assert.deepEqual(both.map(({ code }) => code).sort(), ['NETWORK', undefined]);
+    const other = both.find(({ code }) => code === undefined);
+    assert.deepEqual([other.vector, other.loaded], [reference, total]);
+    assert.ok(both.every(({ ms }) => ms < SOON_MS));
+    await finish();
+  }
+});
+
+test('an answer that never begins, a manifest and a wasm file that stop in the middle', async () => {
+  const { page, finish } = await newPage(/net::ERR/);
+  const wasm = readFileSync(join(pkg, 'wasm/ctmatch_bg.wasm'));
+  const silences = {
+    'no answer': ['manifest.json', () => true],
+    'half of the manifest': ['manifest.json', (request, response) => half('manifest.json', { end: false })('manifest.json', request, response)],
+    'no answer for a shard': [model.shards[0].path, () => true],
+    'half of the module': ['module.wasm', (request, response) => response.writeHead(200, { 'Content-Type': 'application/wasm', 'Content-Length': wasm.length }).write(wasm.subarray(0, wasm.length >> 1))],
+    'half of the module, without its type': ['module.wasm', (request, response) => response.writeHead(200, { 'Content-Length': wasm.length }).write(wasm.subarray(0, wasm.length >> 1))],
+    // Not silent: the connection ends.
+    'a module that is cut off': ['module.wasm', (request, response) => {
+      response.writeHead(200, { 'Content-Type': 'application/wasm', 'Content-Length': wasm.length });
+      return response.write(wasm.subarray(0, 1000), () => setTimeout(() => response.destroy(), 100));
+    }],
+  };
+  for (const [name, [path, answer]] of Object.entries(silences)) {
+    rule = (asking, request, response) => {
+      if (asking !== path) return false;
+      answer(request, response);
+      return true;
+    };
+    const found = await load(page, { stallMs: STALL_MS, cache: 'none', ...(path === 'module.wasm' && { wasmUrl: '/split/module.wasm' }) });
+    assert.deepEqual([found.code, found.retryable], ['NETWORK', true], name);
+    assert.ok(found.ms < SOON_MS, `${name}: ${found.ms} ms`);
+  }
+  rule = (asking, request, response) => asking === 'module.wasm' && response.writeHead(200, { 'Content-Type': 'application/wasm' }).end(wasm);
+  assertLoaded(await load(page, { stallMs: STALL_MS, cache: 'none', wasmUrl: '/split/module.wasm' }), { network: total });
+  await finish();
+});
+
+test('absurd sizes are refused before anything of that size is requested or held', async () => {
+  const { page, finish } = await newPage(/net::ERR/);
+  const refused = async (change) => {
+    const manifest = structuredClone(model.manifest);
+    change(manifest, Object.values(manifest.variants)[0]);
+    asked = [];
+    rule = (path, request, response) => path === 'manifest.json' && response.end(JSON.stringify(manifest));
+    const { code, retryable, ms } = await load(page, { cache: 'none' });
+    assert.ok(ms < SOON_MS);
+    return [code, retryable, files().length];
+  };
+  for (const bytes of [1025 * 2 ** 20 + 1, 2 ** 33, Number.MAX_SAFE_INTEGER]) {
+    assert.deepEqual(await refused((_, variant) => { variant.shards[2].bytes = bytes; }), ['MANIFEST', false, 0], `a shard of ${bytes} bytes`);
+    assert.deepEqual(await refused((_, variant) => { variant.prompts.bytes = bytes; }), ['MANIFEST', false, 0], `prompts of ${bytes} bytes`);
+  }
+  assert.deepEqual(await refused((manifest) => { manifest.files.tokenizer.bytes = 32 * 2 ** 20 + 1; }), ['MANIFEST', false, 0]);
+
+  // A manifest without end.
+  let sent = 0;
+  rule = (path, request, response) => {
+    if (path !== 'manifest.json') return false;
+    const more = () => {
+      while (!response.destroyed && sent < 2 ** 30) {
+        sent += 2 ** 20;
+        if (!response.write(' '.repeat(2 ** 20))) return;
+      }
+    };
+    response.on('drain', more);
+    more();
+    return true;
+  };
+  const endless = await load(page, { cache: 'none' });
+  assert.deepEqual([endless.code, endless.retryable], ['MANIFEST', false]);
+  assert.ok(endless.ms < SOON_MS && sent < 2 ** 27, `${endless.ms} ms, ${sent} bytes`);
+
+  // A size that is allowed and that the browser cannot give.
+  rule = undefined;
+  const none = await attempt(page, (bytes) => {
+    const { Uint8Array: real } = window;
+    window.Uint8Array = new Proxy(real, { construct(target, args) {
+      if (args[0] === bytes) throw new RangeError('Array buffer allocation failed');
+      return Reflect.construct(target, args);
+    } });
+    return window.load({ cache: 'none', worker: false }).finally(() => { window.Uint8Array = real; });
+  }, model.shards[2].bytes);
+  assert.deepEqual([none.code, none.retryable], ['LIMITS', false]);
+  assertLoaded(await load(page, { cache: 'none', worker: false }), { network: total });
+  await finish();
+});
+
+test('weights that are no numbers are refused, and sound ones load in the same page', async () => {
   const { page, finish } = await newPage();
-  const manifest = structuredClone(model.manifest);
-  const spoiled = new Map();
-  for (const shard of Object.values(manifest.variants)[0].shards) {
-    const bytes = Buffer.from(model.files.get(shard.path));
-    const start = 8 + Number(bytes.readBigUInt64LE(0));
-    const { __metadata__: _, ...tensors } = JSON.parse(bytes.subarray(8, start));
-    for (const { dtype, data_offsets: [from, to] } of Object.values(tensors)) {
-      for (let at = start + from; dtype === 'F32' && at < start + to; at += 4) bytes.writeFloatLE(NaN, at);
+  const spoilt = (value, only = () => true) => {
+    const manifest = structuredClone(model.manifest);
+    const files = new Map();
+    let tensors = 0;
+    for (const shard of Object.values(manifest.variants)[0].shards) {
+      const bytes = Buffer.from(model.files.get(shard.path));
+      const start = 8 + Number(bytes.readBigUInt64LE(0));
+      const { __metadata__: _, ...held } = JSON.parse(bytes.subarray(8, start));
+      for (const [name, { dtype, data_offsets: [from, to] }] of Object.entries(held)) {
+        if (dtype !== 'F32' || !only(name)) continue;
+        tensors += 1;
+        for (let at = start + from; at < start + to; at += 4) bytes.writeFloatLE(value, at);
+      }
+      shard.sha256 = sha256(bytes);
+      files.set(shard.path, bytes);
     }
-    shard.sha256 = sha256(bytes);
-    spoiled.set(shard.path, bytes);
+    assert.notDeepEqual(manifest, model.manifest);
+    return { tensors, files: files.set('manifest.json', JSON.stringify(manifest)) };
+  };
+  const one = (name) => (other) => other === name;
+  const cases = [
+    ['all', spoilt(NaN), [true, false], 'BAD_RESULT'],
+    ['one of the text tower', spoilt(NaN, one('text.layer.0.context.bias')), [true, false], 'BAD_RESULT'],
+    ['an infinite one of the text tower', spoilt(Infinity, one('text.embeddings.norm.bias')), [true, false], 'BAD_RESULT'],
+    ['one of the image tower', spoilt(NaN, one('vision.spatial.0.ff.norm.bias')), [true], 'SELF_TEST_FAILED'],
+    ['an infinite one of the image tower', spoilt(-Infinity, one('vision.patch.linear.bias')), [true], 'SELF_TEST_FAILED'],
+  ];
+  for (const [name, { tensors, files: given }, selfTests, expected] of cases) {
+    assert.ok(name === 'all' ? tensors > 10 : tensors === 1, name);
+    rule = (path, request, response) => given.has(path) && response.end(given.get(path));
+    for (const selfTest of selfTests) {
+      const { code, vector, ms } = await load(page, { selfTest, cache: 'none', worker: false });
+      assert.deepEqual([code, vector], [expected, undefined], `${name}, self-test ${selfTest}`);
+      assert.ok(ms < SOON_MS, `${name}: ${ms} ms`);
+    }
+    if (expected !== 'SELF_TEST_FAILED') continue;
+    // Without known answers the volume is refused.
+    const encoded = await attempt(page, async () => {
+      const session = await window.ctmatch.open({ backend: 'cpu', worker: false, cache: 'none', selfTest: false, model: '/split/manifest.json' });
+      const volume = await session.readVolume(await (await fetch('/sample/chest.nii.gz')).blob());
+      const code = await session.encodeVolume(volume).then(() => 'a result', (error) => error.code);
+      await session.close();
+      return code;
+    });
+    assert.equal(encoded, 'BAD_RESULT', name);
   }
-  spoiled.set('manifest.json', JSON.stringify(manifest));
-  assert.notDeepEqual(manifest, model.manifest);
-  rule = (path, request, response) => spoiled.has(path) && response.end(spoiled.get(path));
-  for (const selfTest of [true, false]) {
-    const { code, vector } = await load(page, { selfTest, cache: 'none' });
-    assert.deepEqual([code, vector], ['BAD_RESULT', undefined], `${selfTest}`);
-  }
+  rule = undefined;
+  for (const worker of [false, undefined]) assertLoaded(await load(page, { cache: 'none', worker }), { network: total });
   await finish();
 });
 
@@ -394,12 +543,19 @@ test('a full disk, or none: the load goes on from memory and says so', async () 
   assertLoaded(thread, { network: total });
   assert.deepEqual(thread.degraded, ['cache: quota']);
 
-  const without = await attempt(page, () => {
-    delete StorageManager.prototype.getDirectory;
-    return window.load({ worker: false });
-  });
-  assertLoaded(without, { network: total });
-  assert.deepEqual(without.degraded, ['cache: no opfs']);
+  // No private file system, or one that refuses, as in some private windows; at last in the worker too.
+  const refusing = () => { StorageManager.prototype.getDirectory = async () => { throw new DOMException('refused', 'SecurityError'); }; };
+  const missing = () => { delete StorageManager.prototype.getDirectory; };
+  const without = [
+    await attempt(page, () => window.load({ worker: () => new Worker('/test/no-disk-worker.js', { type: 'module' }) })),
+    await attempt(page, `() => { (${refusing})(); return window.load({ worker: false }); }`),
+    await attempt(page, `() => { (${missing})(); return window.load({ worker: false }); }`),
+  ];
+  for (const found of without) {
+    assertLoaded(found, { network: total });
+    assert.deepEqual(found.degraded, ['cache: no opfs']);
+  }
+  for (const { ms } of [full, thread, ...without]) assert.ok(ms < SOON_MS, `${ms} ms`);
   await finish();
 });
 

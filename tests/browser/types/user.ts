@@ -31,7 +31,7 @@ export async function example(file: File, signal: AbortSignal): Promise<string> 
   const { passed, cosine: agreement, codes } = await session.selfTest({ onProgress, signal });
   const slab: Int16Array = (await volume.slice('axial', 3, { slabMm: 10 })).hu;
   console.log(encodeVolumeMs / flops, passed && agreement, codes?.[0], slab.length, image.provenance.selfTest === 'passed-earlier');
-  const { min, max } = await volume.modelBox();
+  const { min, max } = await volume.modelBox({ signal });
   console.log(max[0] - min[0]);
   const kept: readonly Blob[] = [image, reports].map(exportLatents);
   const latents: ImageLatent | ReportSet = await importLatents(kept[0]!);
@@ -44,16 +44,16 @@ export async function example(file: File, signal: AbortSignal): Promise<string> 
   console.log(scores, again.provenance.warnings, session.info.model?.capabilities.zeroShot);
   const byKeywords: ReportSet = await session.encodeReports([{ text: '', findings: 'a', impression: 'b' }], { view: 'keywords', meta: 'Age: 67', signal });
   const store: Store = await session.openStore(new Blob([]), { precision: 'int8', signal });
-  await store.add({ volumes: new Set([{ id: 'a', latent: image }]), reports: byKeywords });
+  await store.add({ volumes: new Set([{ id: 'a', latent: image }]), reports: byKeywords }, { signal });
   const hits: readonly string[] = (await store.search(image, { find: 'reports', hubness: 'csls', topK: 3 })).map(({ id }) => id);
   // @ts-expect-error what to find must be said
   await store.search(image, {});
   const { summary: judged } = await session.evaluate([{ id: '1', patient: 'p', truth: 0, scores: [1, 0] }], { rounds: 100 });
-  console.log(hits, (await store.save()).size, store.volumes[0]?.sha256, judged.top1.low ?? judged.top1.value);
+  console.log(hits, (await store.save({ signal })).size, store.volumes[0]?.sha256, judged.top1.low ?? judged.top1.value);
   store.close();
   const map = await session.explain(image, { text: reports.vectors.subarray(0, 512), against: 'second report', variant: 'leave-one-out', volume, sentences: true });
   const fall: number | undefined = (await session.occlude(volume, map.top.map(({ index }) => index), { label: 'Lung nodule', image, signal })).rows[0]?.fall;
-  const overlay: Blob = await volume.exportMap(map, { grid: 'token' });
+  const overlay: Blob = await volume.exportMap(map, { grid: 'token', signal });
   console.log(fall, overlay.size, map.values[0], map.top[0]?.centerMm?.[2], map.slabs[0]?.slices?.[1]);
   // @ts-expect-error there are four variants
   await session.explain(volume, { label: 'Lung nodule', variant: 'gradient' });
