@@ -203,15 +203,9 @@ export interface Volume {
   /** canonical (LPS) axes; 'model' shows what the loaded model sees, NO_MODEL before there is one */
   slice(plane: Plane, index: number, o?: SliceOptions): Promise<Slice>;
   /** what the loaded model sees, NO_MODEL before there is one */
-<<<<<<< HEAD
-  modelBox(): Promise<VoxelBox>;
-  /** A map of this volume as a .nii.gz of 32-bit floats, for a viewer to lay over it; the notice is its only text. */
-  exportMap(map: Pick<HeatMap, 'values'>, o?: { grid?: MapGrid }): Promise<Blob>;
-=======
   modelBox(o?: { signal?: AbortSignal }): Promise<VoxelBox>;
-  /** A map of this volume as a .nii.gz of 32-bit floats, for a viewer to lay over it; no text in it. */
+  /** A map of this volume as a .nii.gz of 32-bit floats, for a viewer to lay over it; the notice is its only text. */
   exportMap(map: Pick<HeatMap, 'values'>, o?: { grid?: MapGrid; signal?: AbortSignal }): Promise<Blob>;
->>>>>>> w16-pkg
   /** The texts behind `identifiers`, in the same order: call it only when the user asks to see them. */
   revealIdentifiers(): Promise<string[]>;
   /**

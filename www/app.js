@@ -3,7 +3,7 @@
 import { open } from './ctmatch/index.js';
 import { $, button } from './dom.js';
 import { errorText, number, text } from './i18n.js';
-import { seal } from './offline.js';
+import { isSealed, seal } from './offline.js';
 
 /** @typedef {string | (() => string)} State a message key, or a line made again when the language changes */
 /** @typedef {{ signal: AbortSignal, onProgress: (progress: import('../pkg/index.js').Progress) => void }} Call */
@@ -78,6 +78,7 @@ export const onClear = (forget) => forgets.push(forget);
 /** As at the start; the next work opens a session. */
 export function clearState() {
   state.session?.close();
+  failed = undefined;
   Object.assign(state, {
     session: undefined, stale: true, entries: [], entry: undefined, volume: undefined, refused: undefined, revealed: undefined, result: undefined,
     loadedRef: undefined,
@@ -101,11 +102,22 @@ function renderStatus() {
 /** What a person can do about an error, by code. @type {Record<string, string[]>} */
 const CURES = {
   NO_WEBGPU: ['use_cpu'], SOFTWARE_ADAPTER: ['use_software', 'use_cpu'], LIMITS: ['use_cpu'], GPU_OOM: ['use_cpu'],
-  SELF_TEST_FAILED: ['use_cpu'], E_XFORM: ['assume_lps'], E_SPACING: ['load_sidecar'], DEVICE_LOST: ['restore'], WASM_ABORT: ['reopen'], WORKER_BLOCKED: ['reopen'],
-  CLOSED: ['reopen'],
+  DEVICE_LOST: ['restore', 'use_cpu'], SHADER_INVALID: ['restore', 'use_cpu'], BAD_RESULT: ['restore', 'use_cpu'], SELF_TEST_FAILED: ['restore', 'use_cpu'],
+  E_XFORM: ['assume_lps'], E_SPACING: ['load_sidecar'], WASM_ABORT: ['reopen'], WORKER_BLOCKED: ['reopen'], CLOSED: ['reopen'],
+  NETWORK: ['net_unlock', 'model_folder'],
 };
+/** Where a cure would change something; elsewhere always. @type {Record<string, () => boolean>} */
+const NEEDED = { use_cpu: () => chosenBackend() !== 'cpu', net_unlock: isSealed, model_folder: isSealed };
+/** After these a session computes nothing, or nothing that can be trusted: the next work opens another. */
+const ENDS_SESSION = ['SHADER_INVALID', 'BAD_RESULT', 'SELF_TEST_FAILED', 'WASM_ABORT', 'CLOSED'];
+
 /** @type {Record<string, () => void>} */
 const actions = {};
+/** The work that failed last. @type {(() => unknown) | undefined} */
+let failed;
+
+/** The work that failed, once more. */
+export const tryAgain = () => failed?.();
 
 /** What the button of a cure does. @param {Record<string, () => void>} given by message key */
 export const cures = (given) => Object.assign(actions, given);
@@ -115,11 +127,15 @@ function renderError() {
   renderStatus();
   $('error').hidden = !error;
   if (!error) return;
-  $('error-text').textContent = errorText(error);
-  $('error-code').textContent = error.code ?? error.name;
+  /** of several files @type {any[]} */
+  const errors = error.errors ?? [error];
+  $('error-text').textContent = errors.map((one) => (one.file ? `${text('file_of', one.file)} ` : '') + errorText(one)).join(' ');
+  $('error-code').textContent = errors.map(({ code, name }) => code ?? name).join(' ');
   // The exact message helps in a bug report; codes of files explain themselves.
-  $('error-more').textContent = /^E_/.test(error.code ?? '') ? '' : error.message;
-  $('error-actions').replaceChildren(...(CURES[error.code] ?? []).map((key) => button(text(key), actions[key], { 'data-cure': key })));
+  $('error-more').textContent = errors.filter(({ code }) => !/^E_/.test(code ?? '')).map(({ message }) => message).join(' ');
+  // Which of several files a cure would be for is not known.
+  const keys = errors.length > 1 ? [] : (CURES[errors[0].code] ?? []).filter((key) => NEEDED[key]?.() ?? true);
+  $('error-actions').replaceChildren(...keys.map((key) => button(text(key), actions[key], { 'data-cure': key })));
 }
 
 /** @param {unknown} error */
@@ -182,6 +198,7 @@ export async function run(first, work) {
   const controller = new AbortController();
   state.running = controller;
   state.error = undefined;
+  failed = undefined;
   state.status = first;
   phase = { name: '', from: performance.now(), share: 0 };
   $('progress-bar').removeAttribute('value');
@@ -193,6 +210,8 @@ export async function run(first, work) {
     if (controller.signal.aborted) state.status = 'cancelled';
     else {
       state.status = '';
+      failed = () => run(first, work);
+      if (ENDS_SESSION.includes(error?.code)) state.stale = true;
       showError(error);
     }
   }
@@ -200,6 +219,30 @@ export async function run(first, work) {
   renderStatus();
   renderTime();
   changed('controls');
+}
+
+/** Codes of a file that cannot be used; others end the work. */
+const OF_A_FILE = /^(E_\w+|TEXT_INPUT|STORE)$/;
+
+/**
+ * Several files, one after the other: one that cannot be used keeps no other out. Each message has the file's place, and not its name.
+ * @template T @param {readonly T[]} files @param {(file: T) => Promise<unknown>} use
+ * @returns {Promise<T[]>} those that could not be used
+ */
+export async function each(files, use) {
+  const refused = [];
+  const errors = [];
+  for (const [i, file] of files.entries()) {
+    try {
+      await use(file);
+    } catch (error) {
+      if (files.length === 1 || !OF_A_FILE.test(error?.code)) throw error;
+      refused.push(file);
+      errors.push(Object.assign(error, { file: { n: i + 1, total: files.length } }));
+    }
+  }
+  if (errors.length > 0) showError(new AggregateError(errors));
+  return refused;
 }
 
 // ---- session
@@ -212,20 +255,25 @@ export async function ownFile(path, signal) {
   throw Object.assign(new Error(`${path} answered ${response.status}`), { code: 'NETWORK', detail: { url: path, status: response.status } });
 }
 
-/** Latents of another model or device are not compared. */
-export function forgetLatents() {
-  for (const entry of state.entries) entry.latent = entry.kept && { key: '', image: entry.kept };
-  state.result = undefined;
+/** @returns {'webgpu' | 'cpu'} */
+const chosenBackend = () => /** @type {any} */ (document.querySelector('input[name="backend"]:checked')).value;
+
+/** What another model made is not compared; what the same one made in a session before stays (A-5). @param {import('../pkg/index.js').SessionInfo} info */
+function forgetOthers({ model, variant }) {
+  const same = ({ provenance: p }) => p.embeddingSpace === model?.embeddingSpace && p.variant === variant;
+  for (const entry of state.entries) if (!entry.kept && entry.latent && !same(entry.latent.image)) entry.latent = undefined;
+  if (state.result && !same(state.result.image)) state.result = undefined;
 }
+
+/** A latent of this session's device: no new result is of two. @param {Entry} entry @param {import('../pkg/index.js').Session} session */
+export const hasLatent = ({ kept, latent }, { info }) => latent !== undefined && (kept !== undefined || latent.image.provenance.backend === info.backend);
 
 /** A session with the present settings. A volume that was open is read again. @param {Call} call */
 export async function freshSession(call) {
   if (state.session && !state.stale) return state.session;
   await state.session?.close();
   Object.assign(state, { session: undefined, volume: undefined, stale: true });
-  forgetLatents();
-  const backend = /** @type {HTMLInputElement} */ (document.querySelector('input[name="backend"]:checked')).value;
-  state.session = await open({ ...call, backend: /** @type {any} */ (backend), allowSoftwareAdapter: $('allow-software').checked });
+  state.session = await open({ ...call, backend: chosenBackend(), allowSoftwareAdapter: $('allow-software').checked });
   if (state.entry) state.volume = await state.session.readVolume(state.entry.source, { ...state.entry.reading, ...call });
   state.stale = false;
   changed('volume', 'result', 'entries', 'model');
@@ -244,7 +292,7 @@ export async function withModel(call) {
     await session.loadModel(typeof modelRef === 'string' ? new URL(modelRef, document.baseURI) : modelRef, { ...call, onProgress });
     state.loadedRef = modelRef;
     await seal();
-    forgetLatents();
+    forgetOthers(session.info);
     changed('result', 'entries', 'model');
   }
   return session;
@@ -257,7 +305,7 @@ export async function encodedVolume(call) {
   if (!entry || !volume) throw new Error('no volume is open');
   const accepted = [...entry.accepted];
   const key = accepted.join();
-  if (entry.latent?.key !== key) {
+  if (!hasLatent(entry, session) || entry.latent?.key !== key) {
     entry.latent = { key, image: await session.encodeVolume(volume, { ...call, accept: accepted }) };
     changed('entries');
   }

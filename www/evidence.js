@@ -90,7 +90,11 @@ function cubesToHide() {
 const occlude = () => run('phase_occlude', async (call) => {
   if (!shown || !state.entry || !state.volume) return undefined;
   const { image, target, hidden } = shown;
-  const { session } = await encodedVolume(call);
+  const { session, image: now } = await encodedVolume(call);
+  if (now !== image) {
+    changed('result');
+    return 'evidence_gone';
+  }
   const cubes = cubesToHide();
   for (const [done, cube] of cubes.entries()) {
     if (hidden.has(cube)) continue;

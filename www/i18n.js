@@ -72,6 +72,7 @@ export const MESSAGES = {
   hide_cubes_run: ['Hide them in turn', '依次遮盖'],
   hide_cubes_cost: ['{n} encodes, about {s} s', '编码 {n} 次，约 {s} 秒'],
   hide_cubes_fall: ['hidden: fall', '遮盖后下降'],
+  evidence_gone: ['The map was of another device. Show it again first.', '该图由另一设备计算，请先重新显示。'],
   hide_cubes_done: ['The cubes were hidden; the falls are in the table.', '遮盖检验完成，下降值见表。'],
   phase_occlude: ['Encoding without a cube', '遮盖后重新编码'],
   language: ['Language', '语言'],
@@ -312,7 +313,7 @@ export const MESSAGES = {
   one_thread: ['one thread', '单线程'],
   allow_software: ['Allow software adapter (slow)', '允许软件适配器（较慢）'],
   use_cpu: ['Use the CPU instead', '改用 CPU'],
-  use_software: ['Allow the software adapter and rank', '允许软件适配器并排序'],
+  use_software: ['Allow the software adapter and try again', '允许软件适配器并重试'],
   backend_none: ['model not loaded', '模型未加载'],
   model: ['Model and device', '模型与设备'],
   model_load: ['Load now', '立即加载'],
@@ -347,7 +348,7 @@ export const MESSAGES = {
   self_test_image: ['image', '影像'],
   self_test_text: ['text', '文本'],
   software: ['software', '软件'],
-  restore: ['Restore and rank again', '恢复并重新排序'],
+  restore: ['Restore and try again', '恢复并重试'],
   reopen: ['Start again', '重新开始'],
 
   rank: ['Rank', '排序'],
@@ -397,8 +398,8 @@ export const MESSAGES = {
   tie: ['tie', '并列'],
   noise: ['Lead is within model noise.', '领先幅度在模型误差范围内。'],
   background: [
-    'The best of this list is above {share} of {pairs} pairs of a volume with the report of another one ({source}). By chance: of {n} unrelated reports the best is above {chance} in half of all lists.',
-    '本列表的最高值高于 {pairs} 个“影像与他人报告”配对中的 {share}（{source}）。随机情况：{n} 份无关报告中的最高值，在一半的列表中高于 {chance}。',
+    'The best of this list is above {share} of {pairs} pairs of a volume with the report of another one (“{source}”). By chance: of {n} unrelated reports the best is above {chance} in half of all lists.',
+    '本列表的最高值高于 {pairs} 个“影像与他人报告”配对中的 {share}（“{source}”）。随机情况：{n} 份无关报告中的最高值，在一半的列表中高于 {chance}。',
   ],
   no_background: [
     'No background distribution exists for this model and this part of the reports: the best of this list may still be a poor match.',
@@ -473,6 +474,23 @@ export const MESSAGES = {
   quiz_reader: ['You correct', '您的正确数'],
   quiz_margin: ['mean margin', '平均差距'],
   quiz_kind: ['Best false option', '最佳错误选项类型'],
+  kind_list: ['of the list', '来自列表'],
+  kind_random: ['random', '随机'],
+  kind_nn_text: ['most similar text', '文本最相似'],
+  kind_label_distance: ['{n} labels differ', '{n} 个标签不同'],
+  kind_presence: ['finding stated or denied', '征象有无改变'],
+  kind_negation: ['negated', '否定'],
+  kind_laterality: ['left and right exchanged', '左右互换'],
+  kind_lobe: ['another lobe', '肺叶改变'],
+  kind_size: ['another size', '大小改变'],
+  kind_unit: ['another unit', '单位改变'],
+  kind_severity: ['another severity', '程度改变'],
+  kind_count: ['another count', '数量改变'],
+  kind_omission: ['finding left out', '遗漏征象'],
+  kind_insertion: ['finding added', '增添征象'],
+  kind_device: ['another device', '装置改变'],
+  kind_distractor: ['not stated', '未注明'],
+  kind_other: ['not stated', '未注明'],
   interval: ['95 % interval {low} to {high}', '95% 区间 {low} 至 {high}'],
 
   retrieval: ['Volumes of this sitting, and retrieval', '本次打开的影像与检索'],
@@ -551,6 +569,7 @@ export const MESSAGES = {
   copied: ['Copied.', '已复制。'],
   copy_by_hand: ['The browser refuses the clipboard: copy the marked text by hand.', '浏览器拒绝访问剪贴板：请手动复制选中的文本。'],
   diagnostics: ['Diagnostics', '诊断信息'],
+  file_of: ['File {n} of {total}:', '第 {n}/{total} 个文件：'],
   error_heading: ['This did not work', '操作未成功'],
 
   E_READ: ['The file cannot be read any more. Choose it again.', '文件已无法读取，请重新选择。'],
@@ -621,7 +640,7 @@ export const MESSAGES = {
     '设备能力不足：{limit} 为 {found}，模型需要 {needed}。',
   ],
   GPU_OOM: ['The GPU ran out of memory. Close other tabs or use a smaller variant.', 'GPU 显存不足，请关闭其他标签页或使用更小的模型。'],
-  DEVICE_LOST: ['The GPU device was lost. Volume and reports are kept.', 'GPU 设备已丢失，影像与报告已保留。'],
+  DEVICE_LOST: ['The GPU device was lost. Volume, reports and results are kept.', 'GPU 设备已丢失，影像、报告与结果均已保留。'],
   SHADER_INVALID: [
     'The GPU refused part of the computation, so there is no result.',
     'GPU 拒绝了部分计算，因此没有结果。',
@@ -681,7 +700,12 @@ export const MESSAGES = {
   net_urls: ['Requested addresses', '已请求的地址'],
   stored_title: ['ctmatch: stored data', 'ctmatch：存储的数据'],
   stored_heading: ['What this browser stores for this site', '浏览器为本站存储的内容'],
-  stored_note: ['Files of the page and of models. Volumes, reports and results are never stored.', '仅含页面与模型文件；影像、报告与结果从不存储。'],
+  stored_note: ['Files of the page and of models, and settings. Volumes, reports and results are never stored.', '仅含页面与模型文件及设置；影像、报告与结果从不存储。'],
+  stored_serviceWorker: ['service worker', '服务工作线程'],
+  stored_caches: ['cache', '缓存'],
+  stored_opfs: ['private file', '私有文件'],
+  stored_indexedDB: ['database', '数据库'],
+  stored_settings: ['setting', '设置'],
   stored_none: ['Nothing is stored.', '没有存储任何内容。'],
   stored_clear: ['Clear all', '全部清除'],
   stored_failed: ['Not everything could be removed. Close the other tabs of this site and try again.', '未能全部清除，请关闭本站其他标签页后重试。'],
@@ -736,6 +760,13 @@ export const ruleText = (rule) => (MESSAGES[`rule_${rule}`] ? text(`rule_${rule}
 
 /** @param {string} finding as published, in English */
 export const findingText = (finding) => (MESSAGES[`finding_${finding}`] ? text(`finding_${finding}`) : finding);
+
+/** How a false option was made: a strategy of `ctmatch build-items`, or as the file says it. @param {string} kind */
+export function kindText(kind) {
+  const [, n] = kind.match(/^d(\d+)$/) ?? [];
+  if (n) return text('kind_label_distance', { n });
+  return MESSAGES[`kind_${kind}`] ? text(`kind_${kind}`) : `“${kind}”`;
+}
 
 /** @param {string} place */
 export function placeText(place) {

@@ -1,7 +1,7 @@
 // Latents in files: of the volume that is shown, of the candidates, or both in one store; and back again. The package's own format:
 // no text of a report, no voxel. A store of the command (`ctmatch encode --store`) is read too, and searched.
 
-import { changed, encodedVolume, freshSession, missingVolume, on, onClear, purpose, run, state, withModel } from './app.js';
+import { changed, each, encodedVolume, freshSession, missingVolume, on, onClear, purpose, run, state, withModel } from './app.js';
 import { candidates } from './candidates.js';
 import { exportLatents, importLatents } from './ctmatch/index.js';
 import { $, download, element, headings } from './dom.js';
@@ -160,7 +160,7 @@ $('kept-store').addEventListener('click', saveStore);
 $('kept-load').addEventListener('click', () => $('kept-file').click());
 $('kept-file').addEventListener('change', () => {
   const files = [...$('kept-file').files];
-  run('phase_read', async (call) => { for (const file of files) await loadKept(file, call); });
+  run('phase_read', async (call) => { await each(files, (file) => loadKept(file, call)); });
   $('kept-file').value = '';
 });
 $('store-search').addEventListener('click', search);

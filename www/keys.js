@@ -3,7 +3,7 @@
 import { on } from './app.js';
 import { $, element } from './dom.js';
 import { text } from './i18n.js';
-import { keep, recall } from './settings.js';
+import { keep, recall } from './preferences.js';
 
 const SWITCH = 'ctmatch-keys';
 const CHANGES = 'ctmatch-key-changes';

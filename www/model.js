@@ -53,7 +53,8 @@ const useAddress = (address) => use(async (signal) => {
   if (url.origin !== location.origin) {
     throw Object.assign(new Error('expected an address of this site'), { code: 'NETWORK_POLICY', detail: { url: url.href } });
   }
-  return { manifest: await parsed(await ownFile(url.href, signal)), ref: url.href };
+  // The page's own as at the start, so that its button goes.
+  return { manifest: await parsed(await ownFile(url.href, signal)), ref: address === MANIFEST ? MANIFEST : url.href };
 });
 
 /** The variant that runs, or would be tried first. */
@@ -128,11 +129,7 @@ $('model-address').addEventListener('submit', (event) => {
   event.preventDefault();
   useAddress($('model-url').value);
 });
-$('model-own').addEventListener('click', () => useAddress(MANIFEST).then(() => {
-  // The same object as at the start, so that the button goes.
-  if (!state.error) state.modelRef = state.loadedRef = MANIFEST;
-  changed('model');
-}));
+$('model-own').addEventListener('click', () => useAddress(MANIFEST));
 $('model-load').addEventListener('click', () => run('phase_model', async (call) => {
   await withModel(call);
   return 'model_loaded';

@@ -50,7 +50,7 @@ function ask(command, worker = workers?.controller) {
 /** What may be done, by what is so. @returns {[key: string, act: () => unknown][]} */
 function actions() {
   return [
-    ...(state?.sealed ? [/** @type {[string, () => unknown]} */ (['net_unlock', () => tell('unlock')])] : []),
+    ...(state?.sealed ? [/** @type {[string, () => unknown]} */ (['net_unlock', unlock])] : []),
     ...(state?.complete && !state.sealed ? [/** @type {[string, () => unknown]} */ (['net_seal', () => tell('seal')])] : []),
     ...(registration?.waiting ? [/** @type {[string, () => unknown]} */ (['net_use_update', update])] : []),
   ];
@@ -94,6 +94,16 @@ let updating = false;
 function update() {
   updating = true;
   tell('update', registration?.waiting);
+}
+
+export const isSealed = () => state?.sealed ?? false;
+
+export const unlock = () => tell('unlock');
+
+/** What was stored has been removed: says so, and seals no more, because there is no release to answer from. */
+export async function cleared() {
+  sealWanted = false;
+  await tell('state');
 }
 
 /** Once everything is in memory: from now on the service worker answers from the stored release and sends nothing. */

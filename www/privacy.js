@@ -2,13 +2,16 @@
 
 import { clearState, run, state } from './app.js';
 import { $ } from './dom.js';
+import { cleared } from './offline.js';
 import { removeStored } from './stored.js';
 
 const clearAll = () => run('phase_clear', async () => {
   await state.session?.clearCache();
   clearState();
   // A new session is opened when it is needed: it would keep its wasm module again.
-  return (await removeStored()) ? 'cleared' : 'stored_failed';
+  const removed = await removeStored();
+  cleared();
+  return removed ? 'cleared' : 'stored_failed';
 });
 
 $('clear-all').addEventListener('click', () => $('clear').showModal());

@@ -5,7 +5,7 @@ import { encodedVolume, missingVolume, on, onClear, run, state } from './app.js'
 import { candidates } from './candidates.js';
 import { OPTIONS, outcomeOf, parseItems, shuffled, totals } from './choice.js';
 import { $, download, element, headings } from './dom.js';
-import { number, text } from './i18n.js';
+import { kindText, number, text } from './i18n.js';
 import { conditions, runOf } from './record.js';
 import { cosineText, percent } from './results.js';
 import { sampleAnswer } from './sample.js';
@@ -116,7 +116,7 @@ function renderTotals() {
   ];
   $('quiz-figures').replaceChildren(...rows.map(([key, value]) => element('div', {}, element('dt', {}, text(key)), element('dd', {}, value))));
   $('quiz-kind-head').replaceChildren(...headings([['quiz_kind', ''], ['quiz_accuracy', 'number']]));
-  $('quiz-kinds').replaceChildren(...t.kinds.map((kind) => element('tr', {}, element('th', { scope: 'row' }, kind.kind), element('td', { className: 'number' }, of(kind)))));
+  $('quiz-kinds').replaceChildren(...t.kinds.map((kind) => element('tr', {}, element('th', { scope: 'row' }, kindText(kind.kind)), element('td', { className: 'number' }, of(kind)))));
 }
 
 function renderControls() {

@@ -1,6 +1,6 @@
 // The candidate reports on the page: adding, editing, removing.
 
-import { changed, freshSession, on, onClear, run, state } from './app.js';
+import { changed, each, freshSession, on, onClear, run, state } from './app.js';
 import { MAX_CANDIDATES, MAX_TOKENS, candidates, mostlyCjk } from './candidates.js';
 import { chooseColumns } from './columns.js';
 import { $, button, element } from './dom.js';
@@ -42,17 +42,14 @@ export const isReportFile = (file) => formatOf(file.name) !== undefined || isKep
 
 /** @param {readonly File[]} files */
 export const addFiles = (files) => files.length > 0 && run('phase_read', async (call) => {
-  for (const file of files) {
-    if (isKeptFile(file)) {
-      await loadKept(file, call);
-      continue;
-    }
+  await each(files, async (file) => {
+    if (isKeptFile(file)) return loadKept(file, call);
     const format = formatOf(file.name) ?? 'auto';
     const isTable = format === 'csv' || format === 'tsv';
     const source = isTable ? await chooseColumns(file) : file;
     // The header names its columns now, and the package finds the delimiter.
-    if (source) await addReports(source, isTable ? 'csv' : format, call);
-  }
+    return source && addReports(source, isTable ? 'csv' : format, call);
+  });
 });
 
 // ---- what is shown

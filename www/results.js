@@ -1,6 +1,6 @@
 // The ranking of the candidates against the volume that is shown, and two of them side by side.
 
-import { changed, cures, encodedVolume, missingVolume, on, onClear, purpose, run, state } from './app.js';
+import { changed, encodedVolume, missingVolume, on, onClear, purpose, run, state } from './app.js';
 import { candidates } from './candidates.js';
 import { differences } from './differences.js';
 import { $, bar, button, element, headings } from './dom.js';
@@ -28,7 +28,7 @@ export function contextText({ background, rows }) {
 /** The two that are compared, by index of the candidate. @type {number[]} */
 let compared = [];
 
-export const rank = () => run('phase_model', async (call) => {
+const rank = () => run('phase_model', async (call) => {
   const started = performance.now();
   const { session, image, accepted } = await encodedVolume(call);
   const { rows, set } = await encodeCandidates(session, call);
@@ -170,16 +170,3 @@ $('result-filter').addEventListener('input', () => {
 });
 $('rank').addEventListener('click', rank);
 $('comparison-close').addEventListener('click', () => compare(compared[0]));
-cures({
-  use_cpu() {
-    /** @type {HTMLInputElement} */ (document.querySelector('input[name="backend"][value="cpu"]')).checked = true;
-    state.stale = true;
-    rank();
-  },
-  use_software() {
-    $('allow-software').checked = true;
-    state.stale = true;
-    rank();
-  },
-  restore: rank,
-});

@@ -1,6 +1,6 @@
 // The volumes of this sitting, and all of them against all candidate reports.
 
-import { changed, on, onClear, run, state, withModel } from './app.js';
+import { changed, hasLatent, on, onClear, run, state, withModel } from './app.js';
 import { candidates } from './candidates.js';
 import { BUILD } from './build.js';
 import { $, Pages, button, csvText, download, element } from './dom.js';
@@ -39,7 +39,7 @@ const compareAll = () => run('phase_model', async (call) => {
     try {
       const madeBy = entry.kept?.provenance.embeddingSpace;
       if (madeBy && madeBy !== session.info.model?.embeddingSpace) throw otherModel(session.info.model?.embeddingSpace ?? '', madeBy);
-      if (!entry.latent) await encodeHidden(entry, session, call);
+      if (!hasLatent(entry, session)) await encodeHidden(entry, session, call);
       entries.push(entry);
     } catch (error) {
       // Its questions are answered where it is shown.

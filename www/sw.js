@@ -77,7 +77,8 @@ async function answer(request) {
 
 const COMMANDS = {
   state: async () => {},
-  seal: () => caches.open(SEAL),
+  // Without a whole release there would be nothing to answer from.
+  seal: async () => { if ((await state()).complete) await caches.open(SEAL); },
   unlock: () => caches.delete(SEAL),
   update: () => self.skipWaiting(),
 };

@@ -11,21 +11,27 @@ const withBox = (show) => run('phase_model', async (call) => {
   await withModel(call);
   const box = await state.volume?.modelBox({ signal: call.signal });
   if (box) await show(box);
+  pressViews();
 });
 
 const pressed = (id) => $(id).getAttribute('aria-pressed') === 'true';
 const press = (id, value) => $(id).setAttribute('aria-pressed', String(value));
 
+function pressViews() {
+  press('model-box', viewer.box !== undefined);
+  press('model-grid', viewer.grid?.name === 'model');
+}
+
 async function toggleBox() {
   if (pressed('model-box')) viewer.showBox(undefined);
   else await withBox((box) => viewer.showBox(box));
-  press('model-box', viewer.box !== undefined);
+  pressViews();
 }
 
 async function toggleModelGrid() {
   if (pressed('model-grid')) await viewer.showModelGrid(undefined);
   else await withBox((box) => viewer.showModelGrid(box));
-  press('model-grid', viewer.grid?.name === 'model');
+  pressViews();
 }
 
 function toggleSmooth() {
@@ -40,10 +46,7 @@ viewer.act = (action) => {
   return action in acts;
 };
 
-on('volume', () => {
-  press('model-box', viewer.box !== undefined);
-  press('model-grid', viewer.grid?.name === 'model');
-});
+on('volume', pressViews);
 on('controls', () => {
   for (const id of ['model-box', 'model-grid']) $(id).disabled = state.running !== undefined || !state.volume;
 });

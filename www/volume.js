@@ -1,6 +1,6 @@
 // The CT volume: opening it, what the file check and the privacy check found, and the views.
 
-import { changed, cures, freshSession, on, onClear, run, showError, state, toAccept } from './app.js';
+import { changed, cures, each, freshSession, on, onClear, run, showError, state, toAccept } from './app.js';
 import { $, button, download, element } from './dom.js';
 import { number, placeText, ruleText, text } from './i18n.js';
 import { histogramOf, needsHistogram } from './histogram.js';
@@ -30,8 +30,7 @@ export async function openEntry(entry, call) {
   try {
     volume = await session.readVolume(/** @type {VolumeSource} */ (entry.source), { ...entry.reading, ...call });
   } catch (error) {
-    state.refused = entry;
-    if (error?.code === 'E_4D') askFrame(entry, error.detail.n);
+    refuse(entry, error);
     throw error;
   }
   const before = state.volume;
@@ -77,6 +76,12 @@ const readAgain = (change) => run('phase_read', (call) => {
   });
 });
 
+/** What its cures need. @param {Entry} entry @param {any} error */
+function refuse(entry, error) {
+  state.refused = entry;
+  if (error?.code === 'E_4D') askFrame(entry, error.detail.n);
+}
+
 /** @param {Entry} entry @param {number} count */
 function askFrame(entry, count) {
   $('frame-form').hidden = false;
@@ -87,16 +92,40 @@ function askFrame(entry, count) {
   };
 }
 
-/** One volume, or several one after the other; the last one stays open. @param {readonly File[]} files */
+const stem = (name) => name.replace(/\.(nii(\.gz)?|hdr|img|gz)$/i, '');
+
+/** Each header with its voxels: those of its name, or the only ones. @param {readonly File[]} files @returns {[VolumeSource, string][]} */
+function sourcesIn(files) {
+  const ending = (wanted) => files.filter(({ name }) => name.toLowerCase().endsWith(wanted));
+  const [headers, images] = [ending('.hdr'), ending('.img')];
+  const only = headers.length === 1 && images.length === 1;
+  const pairs = headers.flatMap((header) => {
+    const image = images.find(({ name }) => only || stem(name) === stem(header.name));
+    return image ? [{ header, image }] : [];
+  });
+  return files.flatMap((file) => {
+    const pair = pairs.find(({ header, image }) => file === header || file === image);
+    return pair?.image === file ? [] : [[pair ?? file, stem(file.name)]];
+  });
+}
+
+/** One volume, or several one after the other; the last one that can be read stays open. @param {readonly File[]} files */
 export function openVolumes(files) {
-  const named = (ending) => files.find((file) => file.name.toLowerCase().endsWith(ending));
-  const [header, image] = [named('.hdr'), named('.img')];
-  const stem = (name) => name.replace(/\.(nii(\.gz)?|hdr|img|gz)$/i, '');
-  const sources = header && image ? [[{ header, image }, stem(header.name)]] : files.map((file) => [file, stem(file.name)]);
+  const sources = sourcesIn(files);
   if (sources.length === 0) return undefined;
   return run('phase_read', async (call) => {
-    for (const [source, name] of sources) await openEntry(newEntry(source, name), call);
-    return opened;
+    /** @type {(() => void) | undefined} */
+    let offer;
+    const refused = await each(sources, async ([source, name]) => {
+      const entry = newEntry(source, name);
+      await openEntry(entry, call).catch((error) => {
+        offer = () => refuse(entry, error);
+        throw error;
+      });
+    });
+    // The files after it took its cures away.
+    offer?.();
+    return refused.length < sources.length ? opened : undefined;
   });
 }
 

@@ -262,7 +262,7 @@ test('360 pixels to 4K: nothing to scroll sideways, targets of 24 pixels', { tim
   }
 });
 
-test('the notice: first in a dialog, once; then always in sight; the theme is kept', async () => {
+test('the notice: first in a dialog, once; then always in sight; theme and language are kept, also for the page of stored data', async () => {
   const { page, finish } = await tests.newPage({ path: '/', firstRun: true });
   await page.waitForSelector('#first-run[open]');
   for (const key of ['notice_lead', 'notice']) assert.ok((await page.textContent('#first-run')).includes(MESSAGES[key][0]));
@@ -271,10 +271,24 @@ test('the notice: first in a dialog, once; then always in sight; the theme is ke
   await page.screenshot({ path: join(out, 'first-run-en.png') });
   await page.click('#first-run button');
   await page.selectOption('#theme', 'light');
+  await page.click('#lang-zh');
   await page.reload();
   await idle(page);
   assert.ok(await page.isHidden('#first-run'));
-  assert.equal(await page.getAttribute('html', 'data-theme'), 'light');
+  const worn = () => page.evaluate(() => { const { dataset, lang } = document.documentElement; return [dataset.theme, lang]; });
+  assert.deepEqual(await worn(), ['light', 'zh-CN']);
+  assert.equal(await page.getAttribute('#lang-zh', 'aria-pressed'), 'true');
   assert.ok(await page.isVisible('#notice'));
+
+  await page.goto(new URL('storage.html', page.url()).href);
+  await page.waitForSelector('#stored li');
+  assert.deepEqual(await worn(), ['light', 'zh-CN']);
+  assert.equal(await page.textContent('h1'), MESSAGES.stored_heading[1]);
+  const lines = await page.locator('#stored li').allTextContents();
+  for (const name of ['ctmatch-language', 'ctmatch-theme']) assert.ok(lines.includes(`${MESSAGES.stored_settings[1]}: ${name}`), lines.join());
+  await page.click('#clear');
+  await page.waitForFunction((line) => document.querySelector('#stored-state').textContent === line, MESSAGES.stored_none[1]);
+  await page.goto(new URL('.', page.url()).href);
+  assert.deepEqual(await worn(), ['dark', 'en']);
   await finish();
 });

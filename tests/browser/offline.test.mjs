@@ -260,8 +260,8 @@ test('what is stored is listed, and cleared', { timeout: SLOW_MS }, async () => 
   await page.waitForSelector('#stored li');
   const lines = await page.locator('#stored li').allTextContents();
   const kinds = Object.groupBy ? Object.keys(Object.groupBy(lines, (line) => line.split(':')[0])) : [...new Set(lines.map((line) => line.split(':')[0]))];
-  assert.deepEqual(kinds.sort(), ['caches', 'indexedDB', 'opfs', 'serviceWorker', 'settings']);
-  for (const path of Object.keys(release.files)) assert.ok(lines.some((line) => line.startsWith(`caches: ${server.origin}/${path} (`)), path);
+  assert.deepEqual(kinds.sort(), ['caches', 'indexedDB', 'opfs', 'serviceWorker', 'settings'].map((kind) => MESSAGES[`stored_${kind}`][0]).sort());
+  for (const path of Object.keys(release.files)) assert.ok(lines.some((line) => line.startsWith(`${MESSAGES.stored_caches[0]}: ${server.origin}/${path} (`)), path);
   await page.screenshot({ path: join(out, 'storage-en.png'), fullPage: true });
   await page.click('#clear');
   await page.waitForFunction((line) => document.querySelector('#stored-state').textContent === line, MESSAGES.stored_none[0]);
@@ -270,5 +270,58 @@ test('what is stored is listed, and cleared', { timeout: SLOW_MS }, async () => 
     for await (const name of (await navigator.storage.getDirectory()).keys()) files.push(name);
     return [await caches.keys(), (await navigator.serviceWorker.getRegistrations()).length, await indexedDB.databases(), localStorage.length, sessionStorage.length, document.cookie, files];
   }), [[], 0, [], 0, 0, '', []]);
+  await finish();
+});
+
+test('clear all, then a model: the page says that nothing is stored and seals nothing; a reload stores the release again', { timeout: 2 * SLOW_MS }, async () => {
+  const server = await serveSite();
+  const { page, finish } = await openSite(server.origin, { expect: REFUSED });
+  await noteIs(page, 'net_offline_ready');
+  await rankSample(page);
+  await stateIs(page, 'net_sealed');
+  await page.click('#clear-all');
+  await page.click('#clear button[value="clear"]');
+  await page.waitForFunction((line) => document.querySelector('#progress-text').textContent === line, MESSAGES.cleared[0], { timeout: SLOW_MS });
+  await stateIs(page, 'net_open');
+  await noteIs(page, 'net_offline_missing');
+
+  const stored = () => attempt(page, async () => (await caches.keys()).length);
+  await rankSample(page);
+  await page.waitForFunction(() => document.querySelector('#cancel').hidden);
+  assert.deepEqual([await stored(), await page.getAttribute('#network-state', 'data-text')], [0, 'net_open']);
+  // Nor by another page that does not know yet.
+  const sealed = await attempt(page, () => new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = ({ data }) => resolve(data.sealed);
+    navigator.serviceWorker.controller.postMessage('seal', [port2]);
+  }));
+  assert.deepEqual([sealed, await stored()], [false, 0]);
+
+  await page.reload();
+  await stateIs(page, 'net_open');
+  await noteIs(page, 'net_offline_ready');
+  await finish();
+});
+
+test('sealed, a model that is not stored: unlocking or a folder is offered', { timeout: SLOW_MS }, async () => {
+  const server = await serveSite();
+  const { page, finish } = await openSite(server.origin, { expect: REFUSED });
+  await noteIs(page, 'net_offline_ready');
+  await openPanel(page);
+  await page.click('#net-seal');
+  await stateIs(page, 'net_sealed');
+  const asked = () => server.requests.filter((line) => line.includes('elsewhere')).length;
+  const refused = () => page.waitForFunction(() => document.querySelector('#error-code').textContent === 'NETWORK' && document.querySelector('#cancel').hidden);
+  const offered = () => page.locator('#error-actions button').allTextContents();
+  await page.click('#model > summary');
+  await page.fill('#model-url', 'elsewhere/manifest.json');
+  await page.click('#model-address button');
+  await refused();
+  assert.deepEqual([await offered(), asked()], [[MESSAGES.net_unlock[0], MESSAGES.model_folder[0]], 0]);
+  await page.click('[data-cure="net_unlock"]');
+  await stateIs(page, 'net_open');
+  await page.waitForFunction(() => document.querySelectorAll('#error-actions button').length === 0);
+  await refused();
+  assert.deepEqual([await offered(), asked()], [[], 1], 'it was asked for, and is not there');
   await finish();
 });

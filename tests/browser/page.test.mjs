@@ -174,6 +174,44 @@ test('cancel while a session with other settings opens: the volume is still ther
   await finish();
 });
 
+test('several files at once: each pair is one volume, one bad file keeps no other out, and its message says which it is', async () => {
+  const { page, finish } = await tests.newAppPage();
+  const nifti = await sampleNifti();
+  const header = Buffer.from(nifti.subarray(0, 352));
+  header.write('ni1\0', 344, 'latin1');
+  header.writeFloatLE(0, 108);
+  const image = nifti.subarray(352);
+  const give = async (given) => {
+    await page.setInputFiles('#file', Object.entries(given).map(([name, buffer]) => ({ name, mimeType: 'application/octet-stream', buffer })));
+    await page.waitForFunction(() => !document.querySelector('#choose-file').disabled);
+  };
+  const volumes = () => page.locator('#volumes li').count();
+  const notNifti = Buffer.from('PatientName: nobody. '.repeat(40));
+  await give({ 'b.img': image, 'a.img': image, 'lone.hdr': header, 'a.hdr': header, 'b.hdr': header, 'note.nii': notNifti, 'c.nii': nifti });
+  assert.equal(await page.textContent('#error-code'), 'E_PAIR E_NOT_NIFTI');
+  const place = (n) => text('file_of', { n, total: 5 }, 'en');
+  assert.equal(await page.textContent('#error-text'), `${place(1)} ${MESSAGES.E_PAIR[0]} ${place(4)} ${MESSAGES.E_NOT_NIFTI[0]}`);
+  assert.equal(await volumes(), 3);
+  assert.match(await page.textContent('#progress-text'), /^The volume is open/);
+
+  // One that can be helped is helped, although a good one came after it.
+  const twoFrames = Buffer.concat([nifti, image]);
+  twoFrames.writeInt16LE(4, 40);
+  twoFrames.writeInt16LE(2, 48);
+  await give({ 'frames.nii': twoFrames, 'd.nii': nifti });
+  assert.equal(await page.textContent('#error-code'), 'E_4D');
+  assert.ok(await page.isVisible('#frame-form'));
+  assert.equal(await volumes(), 4);
+  await page.fill('#frame', '2');
+  await page.click('#frame-form button');
+  await page.waitForFunction(() => document.querySelectorAll('#volumes li').length === 5);
+  // A lone header and lone voxels belong together, whatever they are called.
+  await give({ 'x.hdr': header, 'y.img': image });
+  assert.ok(await page.isHidden('#error'));
+  assert.equal(await volumes(), 6);
+  await finish();
+});
+
 test('without WebGPU the page says why and offers the CPU', { timeout: SLOW_MS }, async () => {
   const plain = await startBrowser({ gpu: false });
   try {

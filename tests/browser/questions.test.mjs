@@ -5,7 +5,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { outcomeOf, parseItems, shuffled, totals, volumeName, wilson } from '../../www/choice.js';
-import { MESSAGES, text } from '../../www/i18n.js';
+import { kindText, MESSAGES, text } from '../../www/i18n.js';
 import { gzipSync, host, idle, out, sampleNifti, SLOW_MS, useSample, www } from './harness.mjs';
 
 const tests = host({ gpu: false });
@@ -140,12 +140,24 @@ test('two volumes: items by volume, and each report with each volume', { timeout
   await page.click('#quiz-reveal');
   await page.waitForSelector('#quiz-totals:not([hidden])', { timeout: SLOW_MS });
   assert.equal(await page.locator('#strip dd').first().textContent(), '2', 'the volume of the item is shown');
-  assert.match(await page.textContent('#quiz-kinds'), /random/);
+  assert.equal(await page.textContent('#quiz-kinds th'), MESSAGES.kind_random[0]);
+  await page.click('#lang-zh');
+  assert.equal(await page.textContent('#quiz-kinds th'), MESSAGES.kind_random[1]);
+  await page.click('#lang-en');
   await idle(page);
   await page.click('#quiz-after');
   assert.equal(await page.textContent('#quiz-volume'), MESSAGES.quiz_no_volume[0]);
   assert.ok(await page.isDisabled('#quiz-reveal'));
   await finish();
+});
+
+test('every kind of distractor that the command makes has a name; another is shown as it is', async () => {
+  const edits = await readFile(new URL('../../src/rank/edits.rs', import.meta.url), 'utf8');
+  const made = [...edits.matchAll(/EditKind::\w+ => "(\w+)",/g)].map(([, name]) => name);
+  assert.equal(made.length, 11);
+  for (const kind of ['random', 'nn_text', 'list', 'other', ...made]) assert.equal(kindText(kind), MESSAGES[`kind_${kind}`][0]);
+  assert.equal(kindText('d3'), text('kind_label_distance', { n: 3 }));
+  assert.equal(kindText('my own'), '“my own”');
 });
 
 test('items: what is read and what is refused', () => {

@@ -9,7 +9,7 @@ import { MESSAGES, text } from '../../www/i18n.js';
 import { Candidates } from '../../www/candidates.js';
 import { differences } from '../../www/differences.js';
 import { delimiterOf, firstRecords, guess, headerFor } from '../../www/table.js';
-import { host, out, SLOW_MS } from './harness.mjs';
+import { host, idle, out, SLOW_MS, useSample, www } from './harness.mjs';
 
 const tests = host({ gpu: false });
 
@@ -299,5 +299,40 @@ test('lists by keyboard: next, open, reviewed, filter', { timeout: SLOW_MS }, as
   await page.keyboard.type('cardiomegaly');
   assert.deepEqual(await page.locator('#result-rows strong').allTextContents(), ['A']);
   await page.screenshot({ path: join(out, 'lists-en.png'), fullPage: true });
+  await finish();
+});
+
+test('reports in another script, equal ranks and a lead within noise are said in so many words (R-3, R-8, R-9)', { timeout: SLOW_MS }, async () => {
+  const { page, finish } = await tests.newAppPage();
+  await useSample(page);
+  const rank = async () => {
+    await rankOnCpu(page);
+    await idle(page);
+    const rows = await page.evaluate(() => [...document.querySelectorAll('#result-rows tr')].map((row) => [row.dataset.id, row.querySelector('td').textContent]));
+    return { rows, notes: await page.textContent('#result-notes') };
+  };
+  const apart = await rank();
+  assert.deepEqual(apart.rows.map(([, shown]) => shown), ['1', '2', '3', '4']);
+  assert.ok(!apart.notes.includes(MESSAGES.noise[0]));
+  assert.ok(!(await page.textContent('#report-notes')).includes(MESSAGES.english_only[0]));
+
+  // The same words as those of the best, with another space: another candidate, and the same latent.
+  const [[best]] = apart.rows;
+  const { findings, impression } = JSON.parse(await readFile(join(www, 'sample/reports.json'), 'utf8')).find(({ id }) => id === best);
+  await page.fill('#paste', `${findings}${impression}`.replace(' ', '  '));
+  await page.click('#add-pasted');
+  await ready(page);
+  const tied = await rank();
+  const badge = ` ${MESSAGES.tie[0]}`;
+  assert.deepEqual(tied.rows.map(([, shown]) => shown), [`1${badge}`, `1${badge}`, '3', '4', '5']);
+  assert.deepEqual(tied.rows.slice(0, 2).map(([id]) => id), [best, '1'], 'in the order of the list');
+  assert.ok(tied.notes.startsWith(MESSAGES.noise[0]), tied.notes);
+
+  await page.fill('#paste', '右肺上叶见结节，无胸腔积液。');
+  await page.click('#add-pasted');
+  await ready(page);
+  assert.ok((await page.textContent('#report-notes')).endsWith(MESSAGES.english_only[0]));
+  await page.click('#lang-zh');
+  assert.ok((await page.textContent('#report-notes')).endsWith(MESSAGES.english_only[1]));
   await finish();
 });
