@@ -247,15 +247,15 @@ fn corrections_take_hubs_off_the_top() {
     let rows = |name: &str| -> Vec<Vec<f32>> {
         inputs[name].f32().chunks(inputs[name].shape[1]).map(<[f32]>::to_vec).collect()
     };
+    let sign = |i: usize| if i % 2 == 0 { 1.0 } else { -1.0 };
     let with_shared = |values: Vec<f32>| {
-        let shared: Vec<f64> = values.iter().map(|&x| f64::from(x) + 0.2).collect();
+        let shared: Vec<f64> = values.iter().enumerate().map(|(i, &x)| f64::from(x) + 0.2 * sign(i)).collect();
         let norm = shared.iter().map(|x| x * x).sum::<f64>().sqrt();
         Latent::new(shared.iter().map(|x| (x / norm) as f32).collect()).unwrap()
     };
     let texts: Vec<Latent> = rows("text").into_iter().map(with_shared).collect();
     let mut images: Vec<Latent> = rows("image").into_iter().map(with_shared).collect();
-    let flat = (1.0 / 32f64.sqrt()) as f32;
-    images[0] = Latent::new(vec![flat; 32]).unwrap();
+    images[0] = Latent::new((0..32).map(|i| (sign(i) / 32f64.sqrt()) as f32).collect()).unwrap();
     let hub_is_first = |hubness| {
         let terms = hub_terms(&images, &texts, hubness).unwrap();
         texts.iter().filter(|text| top_k(text, &images, &terms, 1).unwrap()[0].index == 0).count()
