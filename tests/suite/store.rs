@@ -247,7 +247,7 @@ fn corrections_take_hubs_off_the_top() {
     let rows = |name: &str| -> Vec<Vec<f32>> {
         inputs[name].f32().chunks(inputs[name].shape[1]).map(<[f32]>::to_vec).collect()
     };
-    let sign = |i: usize| if i % 2 == 0 { 1.0 } else { -1.0 };
+    let sign = |i: usize| if i.is_multiple_of(2) { 1.0 } else { -1.0 };
     let with_shared = |values: Vec<f32>| {
         let shared: Vec<f64> = values.iter().enumerate().map(|(i, &x)| f64::from(x) + 0.2 * sign(i)).collect();
         let norm = shared.iter().map(|x| x * x).sum::<f64>().sqrt();
