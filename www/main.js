@@ -4,7 +4,7 @@ import { cures, freshSession, on, renderAll, run, showError, state, tryAgain } f
 import { addFiles, isReportFile } from './reports.js';
 import { $ } from './dom.js';
 import { currentLanguage, setLanguage } from './i18n.js';
-import { openVolumes } from './volume.js';
+import { isVolumeFile, openVolumes } from './volume.js';
 import { MANIFEST_NAME, useFiles } from './model.js';
 import { start as showNetwork, unlock } from './offline.js';
 import './results.js';
@@ -73,8 +73,31 @@ for (const type of ['dragenter', 'dragover', 'dragleave', 'drop']) {
     drop.classList.toggle('over', type === 'dragenter' || type === 'dragover');
   });
 }
-window.addEventListener('drop', async (event) => {
-  const files = [...(event.dataTransfer?.files ?? [])];
+/**
+ * The files of folders too; of those only what the page can read. Entries must be asked for before anything is waited for.
+ * @param {DataTransfer | null} given @returns {Promise<File[]>}
+ */
+async function filesOf(given) {
+  const walk = async (entry) => {
+    if (entry.isFile) return [await new Promise((found, failed) => { entry.file(found, failed); })];
+    const reader = entry.createReader();
+    const files = [];
+    // A part at a time, until there is none.
+    for (let part; part?.length !== 0;) {
+      part = await new Promise((found, failed) => { reader.readEntries(found, failed); });
+      for (const inner of part) files.push(...await walk(inner));
+    }
+    return files;
+  };
+  const entries = [...(given?.items ?? [])].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+  if (!entries.some(({ isDirectory }) => isDirectory)) return [...(given?.files ?? [])];
+  const files = [];
+  for (const entry of entries) files.push(...await walk(entry));
+  return files.some(({ name }) => name === MANIFEST_NAME) ? files : files.filter((file) => isVolumeFile(file) || isReportFile(file));
+}
+
+const take = async (given) => {
+  const files = await filesOf(given);
   if (files.some(({ name }) => name === MANIFEST_NAME)) return useFiles(files);
   const reports = files.filter(isReportFile);
   const volumes = files.filter((file) => !reports.includes(file));
@@ -84,6 +107,11 @@ window.addEventListener('drop', async (event) => {
   await addFiles(reports);
   if (refused && !state.error) showError(refused);
   return undefined;
+};
+window.addEventListener('drop', (event) => take(event.dataTransfer));
+// Text is pasted where it belongs; files can only be meant for the page.
+window.addEventListener('paste', (event) => {
+  if (event.clipboardData?.files.length) take(event.clipboardData);
 });
 
 // ---- start

@@ -4,6 +4,7 @@ import { MANIFEST, changed, doubtAbout, on, onClear, ownFile, run, showError, st
 import { BUILD } from './build.js';
 import { $, element } from './dom.js';
 import { number, text } from './i18n.js';
+import { MODEL, keep, recall } from './preferences.js';
 
 export const MANIFEST_NAME = 'manifest.json';
 
@@ -20,7 +21,7 @@ async function parsed(blob) {
 
 /**
  * Loads another model; if that fails, the one before stays chosen.
- * @param {(signal: AbortSignal) => Promise<{ manifest: any, ref: import('../pkg/index.js').ModelRef }>} find
+ * @param {(signal: AbortSignal) => Promise<{ manifest: any, ref: import('../pkg/index.js').ModelRef, address?: string }>} find
  */
 const use = (find) => run('phase_model', async (call) => {
   const { modelRef, manifest } = state;
@@ -28,6 +29,7 @@ const use = (find) => run('phase_model', async (call) => {
     const found = await find(call.signal);
     Object.assign(state, { modelRef: found.ref, manifest: found.manifest });
     await withModel(call);
+    if (found.address) keep(MODEL, found.address);
   } catch (error) {
     Object.assign(state, { modelRef, manifest });
     changed('model');
@@ -46,7 +48,7 @@ export const useFiles = (given) => use(async () => {
   return { manifest: await parsed(manifestFile), ref: { files } };
 });
 
-/** @param {string} address of a manifest on this site */
+/** @param {string} address of a manifest on this site; the next visit starts with it */
 const useAddress = (address) => use(async (signal) => {
   const url = new URL(address, document.baseURI);
   // The package refuses it too; nothing is asked of another site before.
@@ -54,7 +56,7 @@ const useAddress = (address) => use(async (signal) => {
     throw Object.assign(new Error('expected an address of this site'), { code: 'NETWORK_POLICY', detail: { url: url.href } });
   }
   // The page's own as at the start, so that its button goes.
-  return { manifest: await parsed(await ownFile(url.href, signal)), ref: address === MANIFEST ? MANIFEST : url.href };
+  return { manifest: await parsed(await ownFile(url.href, signal)), ref: address === MANIFEST ? MANIFEST : url.href, address };
 });
 
 /** The variant that runs, or would be tried first. */
@@ -160,7 +162,16 @@ onClear(() => {
 const PATIENCE_MS = 1000;
 const show = () => document.body.classList.remove('silent');
 setTimeout(show, PATIENCE_MS);
-ownFile(MANIFEST).then(parsed).then((manifest) => {
-  state.manifest ??= manifest;
-  changed('model');
-}, () => {}).then(show);
+async function start() {
+  const kept = recall(MODEL) ?? MANIFEST;
+  // One that is gone, or of another page on this site, gives way to the page's own.
+  for (const address of new Set([kept, MANIFEST])) {
+    const manifest = await ownFile(address).then(parsed).catch(() => undefined);
+    if (!manifest) continue;
+    if (!state.manifest) Object.assign(state, { manifest, modelRef: address === MANIFEST ? MANIFEST : new URL(address, document.baseURI).href });
+    if (address !== MANIFEST) $('model-url').value = address;
+    changed('model');
+    return;
+  }
+}
+start().then(show);

@@ -4,6 +4,8 @@ import { currentLanguage } from './i18n.js';
 
 export const LANGUAGE = 'ctmatch-language';
 export const THEME = 'ctmatch-theme';
+/** Address of the model of this site that was chosen last. */
+export const MODEL = 'ctmatch-model';
 
 /** Storage can be forbidden; the page works without. @param {string} key */
 export function recall(key) {

@@ -92,6 +92,8 @@ function askFrame(entry, count) {
   };
 }
 
+/** @param {{ readonly name: string }} file */
+export const isVolumeFile = ({ name }) => /\.(nii(\.gz)?|hdr|img)$/i.test(name);
 const stem = (name) => name.replace(/\.(nii(\.gz)?|hdr|img|gz)$/i, '');
 
 /** Each header with its voxels: those of its name, or the only ones. @param {readonly File[]} files @returns {[VolumeSource, string][]} */

@@ -75,3 +75,57 @@ test('weights, texts, a large file, its clean copy', { timeout: 3 * SLOW_MS }, a
   }
   await finish();
 });
+
+/**
+ * Starts work, cancels it as soon as it says a phase, and gives the milliseconds until it is over.
+ * @param {import('playwright-core').Page} page @param {string} button @param {string} key
+ */
+const cancelAt = (page, button, key) => page.evaluate(async ([start, line]) => {
+  const [cancel, said] = ['#cancel', '#progress-text'].map((id) => document.querySelector(id));
+  const took = new Promise((done) => {
+    let from;
+    new MutationObserver((_, observer) => {
+      if (from === undefined && !cancel.hidden && said.textContent.startsWith(line)) {
+        from = performance.now();
+        cancel.click();
+      } else if (cancel.hidden && said.textContent !== '') {
+        observer.disconnect();
+        done(from === undefined ? 'the phase was not seen' : performance.now() - from);
+      }
+    }).observe(document.body, { subtree: true, childList: true, characterData: true, attributes: true });
+  });
+  document.querySelector(start).click();
+  return [await took, said.textContent];
+}, [button, MESSAGES[key][0]]);
+
+/** What starts work on a page where everything before it is done, and the phases it goes through on the CPU, in their order. @type {[string, string[]][]} */
+const WORK = [
+  ['#rank', ['phase_compile', 'phase_weights', 'phase_upload', 'phase_self-test', 'phase_preprocess', 'phase_encode', 'phase_text']],
+  ['#occlude', ['phase_occlude']],
+];
+
+test('every phase of a ranking, and cubes that are hidden, on the CPU', { timeout: 2 * SLOW_MS }, async () => {
+  const { page, finish } = await tests.newAppPage();
+  await useSample(page);
+  await page.check('input[name="backend"][value="cpu"]');
+  const wrong = [];
+  for (const [button, phases] of WORK) {
+    if (button === '#occlude') {
+      await page.click('#rank');
+      await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });
+      await idle(page);
+      await page.click('#evidence > summary');
+      await page.click('#evidence-show');
+      await page.waitForSelector('#evidence-result:not([hidden])', { timeout: SLOW_MS });
+      await idle(page);
+    }
+    for (const key of phases) {
+      const [took, said] = await cancelAt(page, button, key);
+      await idle(page);
+      if (!(took < SOON_MS) || said !== MESSAGES.cancelled[0]) wrong.push([button, key, took, said]);
+      assert.equal(await page.locator('#reports > li').count(), 4, key);
+    }
+  }
+  assert.deepEqual(wrong, []);
+  await finish();
+});

@@ -7,7 +7,7 @@ import { test } from 'node:test';
 import { MESSAGES, text } from '../../www/i18n.js';
 import { WINDOWS } from '../../www/viewer.js';
 import { Candidates, mostlyCjk } from '../../www/candidates.js';
-import { gzipSync, host, newPage, out, sampleNifti, SLOW_MS, startBrowser, useSample, www } from './harness.mjs';
+import { gzipSync, host, idle, newPage, out, sampleNifti, SLOW_MS, startBrowser, useSample, www } from './harness.mjs';
 
 const tests = host();
 
@@ -171,6 +171,32 @@ test('cancel while a session with other settings opens: the volume is still ther
   await page.waitForSelector('#result-rows tr, #error:not([hidden])', { timeout: SLOW_MS });
   assert.equal(await page.textContent('#error-code'), '');
   assert.match(await page.textContent('.plane figcaption'), /slice \d+ of \d+/);
+  await finish();
+});
+
+test('files are pasted, and a folder is dropped: what the page cannot read is passed over', async () => {
+  const { page, finish } = await tests.newAppPage();
+  const bytes = [...await sampleNifti()];
+  await page.evaluate((given) => {
+    window.given = new File([new Uint8Array(given)], 'a.nii');
+    const transfer = new DataTransfer();
+    transfer.items.add(window.given);
+    window.dispatchEvent(new ClipboardEvent('paste', { clipboardData: transfer }));
+  }, bytes);
+  await page.waitForFunction(() => document.querySelectorAll('#volumes li').length === 1);
+  await idle(page);
+  await page.evaluate(() => {
+    const file = (content) => ({ isFile: true, file: (found) => found(content) });
+    // A browser gives a folder in parts.
+    const folder = (...parts) => ({ isDirectory: true, createReader: () => ({ readEntries: (found) => found(parts.shift() ?? []) }) });
+    const items = [folder([file(window.given), folder([file(new File(['{}'], 'notes.docx'))])], [file(new File(['A nodule.'], 'reports.txt'))])];
+    const event = new Event('drop', { bubbles: true, cancelable: true });
+    event.dataTransfer = { items: items.map((entry) => ({ webkitGetAsEntry: () => entry })), files: [] };
+    document.querySelector('#drop').dispatchEvent(event);
+  });
+  await page.waitForFunction(() => document.querySelectorAll('#volumes li').length === 2 && document.querySelectorAll('#reports > li').length === 1);
+  await idle(page);
+  assert.ok(await page.isHidden('#error'));
   await finish();
 });
 

@@ -105,6 +105,38 @@ test('a model that cannot rank: JSON, CSV and a page of the findings', { timeout
   await finish();
 });
 
+test('a model of this site that was chosen is there at the next visit; one that is gone gives way to the own', { timeout: 2 * SLOW_MS }, async () => {
+  const { page, finish } = await tests.newAppPage({ expect: /404/ });
+  const facts = () => page.textContent('#model-facts');
+  const again = async () => {
+    await page.reload();
+    await page.waitForFunction(() => document.querySelector('#model-facts').textContent !== '');
+    await page.evaluate(() => { document.querySelector('#model').open = true; });
+  };
+  await page.check('input[name="backend"][value="cpu"]');
+  await page.click('#model > summary');
+  const own = await facts();
+  const loaded = () => page.waitForFunction((line) => document.querySelector('#progress-text').textContent === line, MESSAGES.model_loaded[0], { timeout: SLOW_MS });
+  await page.fill('#model-url', 'expected/zero-shot/manifest.json');
+  await page.click('#model-address button');
+  await loaded();
+  await again();
+  assert.notEqual(await facts(), own);
+  assert.equal(await page.inputValue('#model-url'), 'expected/zero-shot/manifest.json');
+  await page.check('input[name="backend"][value="cpu"]');
+  await page.click('#model-load');
+  await loaded();
+  await page.click('#model-own');
+  await loaded();
+  await again();
+  assert.equal(await facts(), own);
+  await page.evaluate(() => localStorage.setItem('ctmatch-model', 'gone/manifest.json'));
+  await again();
+  assert.equal(await facts(), own);
+  assert.ok(await page.isHidden('#error') && await page.isHidden('#model-own'));
+  await finish();
+});
+
 test('the column of shares can be left out, on the page and in the saved one; the choice is kept', { timeout: SLOW_MS }, async () => {
   const { page, finish } = await ranked();
   const heading = MESSAGES.col_share[0].replace('{n}', '4');
