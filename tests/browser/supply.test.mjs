@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
+import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { checksums, crates, WASM } from '../../hosting/sbom.mjs';
@@ -179,6 +180,17 @@ test('tests that the other documents name exist', async () => {
     }
   }
   assert.ok(files > 30 && names > 10, `${files} ${names}`);
+});
+
+test('the modules name no folder of the machine that built them', async () => {
+  for (const name of ['ctmatch', 'ctmatch_cpu']) {
+    const module = await readFile(join(pkg, `wasm/${name}_bg.wasm`), 'latin1');
+    // Messages of panics are there, and name files.
+    assert.match(module, /\/crates\/[\w-]+-\d/, name);
+    for (const folder of [repository, homedir(), process.env.CARGO_HOME, process.env.CARGO_TARGET_DIR].filter(Boolean)) {
+      assert.ok(!module.includes(folder.replace(/\/*$/, '/')), `${name}: ${folder}`);
+    }
+  }
 });
 
 test('workflows: named permissions, and none to write where code of ours or of others is run', async () => {
