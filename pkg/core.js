@@ -263,9 +263,9 @@ class Volume extends AsVolume {
     return this.#do(signal, (raw) => this.#host.engine().modelBox(raw));
   }
 
-  /** @param {{ readonly values: Float32Array }} map @param {{ grid?: import('./index.js').MapGrid, signal?: AbortSignal }} [options] */
-  exportMap({ values }, { grid = 'native', signal } = {}) {
-    return this.#do(signal, (raw) => new Blob([/** @type {Uint8Array<ArrayBuffer>} */ (this.#host.engine().mapFile(raw, values, grid))], { type: 'application/gzip' }));
+  /** @param {{ readonly values: Float32Array }} map @param {{ grid?: import('./index.js').MapGrid, comment?: string, signal?: AbortSignal }} [options] */
+  exportMap({ values }, { grid = 'native', comment = '', signal } = {}) {
+    return this.#do(signal, (raw) => new Blob([/** @type {Uint8Array<ArrayBuffer>} */ (this.#host.engine().mapFile(raw, values, grid, comment))], { type: 'application/gzip' }));
   }
 
   async revealIdentifiers() {

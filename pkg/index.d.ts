@@ -204,8 +204,11 @@ export interface Volume {
   slice(plane: Plane, index: number, o?: SliceOptions): Promise<Slice>;
   /** what the loaded model sees, NO_MODEL before there is one */
   modelBox(o?: { signal?: AbortSignal }): Promise<VoxelBox>;
-  /** A map of this volume as a .nii.gz of 32-bit floats, for a viewer to lay over it; the notice is its only text. */
-  exportMap(map: Pick<HeatMap, 'values'>, o?: { grid?: MapGrid; signal?: AbortSignal }): Promise<Blob>;
+  /**
+   * A map of this volume as a .nii.gz of 32-bit floats, for a viewer to lay over it. Its only texts are the notice and `comment`, a header
+   * extension, for instance a record of how the map was made.
+   */
+  exportMap(map: Pick<HeatMap, 'values'>, o?: { grid?: MapGrid; comment?: string; signal?: AbortSignal }): Promise<Blob>;
   /** The texts behind `identifiers`, in the same order: call it only when the user asks to see them. */
   revealIdentifiers(): Promise<string[]>;
   /**

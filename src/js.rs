@@ -974,10 +974,10 @@ impl Engine {
 
     /// A map as a `.nii.gz`, on the grid `native` or `token`.
     #[wasm_bindgen(js_name = mapFile)]
-    pub fn map_file(&self, volume: &Volume, values: &[f32], grid: &str) -> JsResult<Vec<u8>> {
+    pub fn map_file(&self, volume: &Volume, values: &[f32], grid: &str, comment: &str) -> JsResult<Vec<u8>> {
         let grid: MapGrid = parse_name(grid)?;
         let cubes = self.session()?.cubes(&volume.volume).map_err(thrown)?;
-        cubes.to_nii_gz(values, grid).map_err(thrown)
+        cubes.to_nii_gz(values, grid, comment).map_err(thrown)
     }
 
     /// The score of a volume, and with each of these cubes hidden: `{ score, rows }`.

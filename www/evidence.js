@@ -5,6 +5,7 @@ import { $, button, download, element, headings } from './dom.js';
 import { vectorOf } from './encode.js';
 import { findingText, number, text } from './i18n.js';
 import { lay } from './legend.js';
+import { conditions, runOf } from './record.js';
 import { comparedPair } from './results.js';
 import { viewer } from './volume.js';
 
@@ -16,8 +17,8 @@ const MOST_ERROR = 1e-4; // in cosine; above it the package gives no map (R-21)
 const REPORTS = 20;
 
 /**
- * `image`: the latent that was explained; `of`: for the record; `hidden`: by cube, the fall of the score when it was filled with air.
- * @type {{ image: ImageLatent, of: Record<string, string>, target: ScoreTarget, map: import('../pkg/index.js').HeatMap, box: import('../pkg/index.js').VoxelBox,
+ * `image`: the latent that was explained; `run`, `of`: for the record; `hidden`: by cube, the fall of the score when it was filled with air.
+ * @type {{ image: ImageLatent, run: Awaited<ReturnType<typeof runOf>>, of: Record<string, string>, target: ScoreTarget, map: import('../pkg/index.js').HeatMap, box: import('../pkg/index.js').VoxelBox,
  *   hidden: Map<number, number>, milliseconds: number } | undefined}
  */
 let shown;
@@ -46,10 +47,11 @@ function targets() {
 const explain = () => run('phase_model', async (call) => {
   const [, , makeTarget, of] = /** @type {Choice} */ (targets().find(([value]) => value === $('evidence-of').value));
   const target = makeTarget();
-  const { session, image } = await encodedVolume(call);
+  const { session, image, accepted } = await encodedVolume(call);
   const volume = /** @type {import('../pkg/index.js').Volume} */ (state.volume);
   const map = await session.explain(image, { ...call, ...target, variant: $('evidence-variant').value, top: TOP, volume });
-  shown = { image, of, target, map, box: await volume.modelBox({ signal: call.signal }), hidden: new Map(), milliseconds: encodeMs(image) };
+  const box = await volume.modelBox({ signal: call.signal });
+  shown = { image, run: await runOf(session, image, accepted), of, target, map, box, hidden: new Map(), milliseconds: encodeMs(image) };
   changed('result');
   return 'evidence_done';
 });
@@ -173,5 +175,6 @@ $('occlude').addEventListener('click', occlude);
 $('evidence-save').addEventListener('click', () => run('phase_model', async ({ signal }) => {
   if (!shown || !state.volume) return;
   const grid = $('evidence-grid').value;
-  download(await state.volume.exportMap(shown.map, { grid, signal }), grid === 'token' ? 'ctmatch-evidence-cubes.nii.gz' : 'ctmatch-evidence.nii.gz');
+  const record = { schema: 'ctmatch-result-1', ...conditions(shown.run, state.result?.set?.view ?? null), explanation: explanationOf(shown.image) };
+  download(await state.volume.exportMap(shown.map, { grid, comment: JSON.stringify(record), signal }), grid === 'token' ? 'ctmatch-evidence-cubes.nii.gz' : 'ctmatch-evidence.nii.gz');
 }));

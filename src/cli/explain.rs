@@ -10,6 +10,7 @@ use super::volume;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::ensure;
+use ctmatch::error::NOTICE;
 use ctmatch::rank::Latent;
 use ctmatch::rank::explain::Occluded;
 use ctmatch::rank::explain::Target;
@@ -154,7 +155,11 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
             GridChoice::Native => MapGrid::Native,
             GridChoice::Token => MapGrid::Token,
         };
-        files::write(out, &cubes.to_nii_gz(&values, grid)?)?;
+        let record = json!({
+            "notice": format!("{NOTICE} Model weights: {}.", session.manifest().license), "target": chosen.named, "explanation": summary,
+            "provenance": volume::provenance(&session, &read, &arguments.read, &findings),
+        });
+        files::write(out, &cubes.to_nii_gz(&values, grid, &record.to_string())?)?;
     }
     let mut sentences = Vec::new();
     for text in chosen.texts.iter().filter(|_| arguments.sentences) {

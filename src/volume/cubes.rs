@@ -197,12 +197,13 @@ impl Cubes {
         Ok((0..counts.len()).filter(|&cube| 2 * counts[cube] >= most).collect())
     }
 
-    /// A `.nii.gz` of f32 values with a value per cube, without text. On the native grid it has the voxels and the affine of the volume's
+    /// A `.nii.gz` of f32 values with a value per cube; of text it holds the notice and `comment`, a record of how it was made, unless that
+    /// is empty. On the native grid it has the voxels and the affine of the volume's
     /// file; it is packed row by row, so that no more than the packed file is held.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for another number of values; [`Error::TooBig`] for an axis over 32767.
-    pub fn to_nii_gz(&self, values: &[f32], grid: MapGrid) -> Result<Vec<u8>> {
+    /// [`Error::InvalidArgument`] for another number of values or a comment of more than 1 MiB; [`Error::TooBig`] for an axis over 32767.
+    pub fn to_nii_gz(&self, values: &[f32], grid: MapGrid, comment: &str) -> Result<Vec<u8>> {
         if values.len() != self.len() {
             return Err(Error::InvalidArgument(format!("{} values expected, found {}", self.len(), values.len())));
         }
@@ -210,7 +211,7 @@ impl Cubes {
             MapGrid::Native => {
                 let dims = self.along.each_ref().map(Vec::len);
                 let value = |at| self.of_voxel(at).map_or(0.0, |cube| values[cube]);
-                f32_nii_gz(dims, self.map.affine(), |j, k, row| row.extend((0..dims[0]).map(|i| value([i, j, k]))))
+                f32_nii_gz(dims, self.map.affine(), comment, |j, k, row| row.extend((0..dims[0]).map(|i| value([i, j, k]))))
             }
             MapGrid::Token => {
                 let [depth, height, width] = self.grid;
@@ -226,7 +227,7 @@ impl Cubes {
                     let step = |axis: usize| next[axis][row] - origin[row];
                     [step(0), step(1), step(2), origin[row]]
                 });
-                f32_nii_gz([height, width, depth], affine, |w, d, row| {
+                f32_nii_gz([height, width, depth], affine, comment, |w, d, row| {
                     row.extend((0..height).map(|h| values[self.index([d, h, w])]));
                 })
             }

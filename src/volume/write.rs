@@ -1,7 +1,7 @@
 //! NIfTI-1 files: i16 HU (phantoms, masks) and f32 maps.
 //!
-//! Output holds no time and no name, no text but the notice in maps, and is the same for the same input. Source:
-//! NIFTI_AND_PRIVACY.md 2, P-6.
+//! Output holds no time and no name, no text but the notice and the comment of a map, and is the same for the same input.
+//! Source: NIFTI_AND_PRIVACY.md 2, P-6.
 
 use crate::error::Error;
 use crate::error::NOTICE;
@@ -105,13 +105,14 @@ pub fn voxel_header(dims: [usize; 3], spacing_mm: [f64; 3], orientation: &str) -
 }
 
 /// The bytes of a `.nii.gz` file of f32, made of rows along the first axis: `row(j, k, out)` adds one to `out`. Time 0, no name; the
-/// notice is its description.
+/// notice is its description, `comment` an extension unless it is empty.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] and [`Error::TooBig`] as [`Image::new`].
+/// [`Error::InvalidArgument`] and [`Error::TooBig`] as [`Image::new`], and for a comment of more than 1 MiB.
 pub(crate) fn f32_nii_gz(
     dims: [usize; 3],
     affine: [[f64; 4]; 3],
+    comment: &str,
     mut row: impl FnMut(usize, usize, &mut Vec<f32>),
 ) -> Result<Vec<u8>> {
     check(dims, &affine)?;
@@ -120,7 +121,11 @@ pub(crate) fn f32_nii_gz(
     let mut put = |bytes: &[u8]| gzip.write_all(bytes).expect("writing to a Vec cannot fail");
     let mut start = header(dims, &affine, FLOAT32);
     start[DESCRIP..DESCRIP + NOTICE.len()].copy_from_slice(NOTICE.as_bytes());
+    let extension = extension(comment)?;
+    start[VOX_OFFSET - 4] = u8::from(!extension.is_empty());
+    start[108..112].copy_from_slice(&((VOX_OFFSET + extension.len()) as f32).to_le_bytes());
     put(&start);
+    put(&extension);
     let (mut values, mut bytes) = (Vec::new(), Vec::new());
     for k in 0..dims[2] {
         for j in 0..dims[1] {
@@ -133,6 +138,25 @@ pub(crate) fn f32_nii_gz(
         }
     }
     Ok(gzip.finish().expect("writing to a Vec cannot fail"))
+}
+
+/// A comment as an extension of the header (nifti1_io.h, `NIFTI_ECODE_COMMENT`): sizes are multiples of 16, the rest is 0.
+fn extension(comment: &str) -> Result<Vec<u8>> {
+    const HEAD: usize = 8;
+    const MOST: usize = 1 << 20;
+    if comment.is_empty() {
+        return Ok(Vec::new());
+    }
+    if comment.len() > MOST {
+        return Err(Error::InvalidArgument(format!("a comment may have {MOST} bytes, found {}", comment.len())));
+    }
+    let size = (HEAD + comment.len()).next_multiple_of(16);
+    let mut bytes = Vec::with_capacity(size);
+    bytes.extend_from_slice(&(size as i32).to_le_bytes());
+    bytes.extend_from_slice(&6i32.to_le_bytes());
+    bytes.extend_from_slice(comment.as_bytes());
+    bytes.resize(size, 0);
+    Ok(bytes)
 }
 
 fn packer(level: Compression) -> GzEncoder<Vec<u8>> {

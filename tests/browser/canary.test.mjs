@@ -173,11 +173,15 @@ test(JOURNEY, { timeout: 3 * SLOW_MS }, async (t) => {
   await page.waitForSelector('#quiz-totals:not([hidden])', { timeout: SLOW_MS });
   await idle(page);
   await save('#quiz-save');
+  await page.click('#compare-all');
+  await page.waitForSelector('#matrix:not([hidden])', { timeout: SLOW_MS });
+  await idle(page);
+  await save('#matrix-save');
   await page.check('#export-texts');
   await save('#export'); // the record never has them
   for (const button of ['#export-csv', '#export-html']) await save(button, ['report']);
   const savers = readdirSync(www).filter((name) => name.endsWith('.js') && /import \{[^}]*\bdownload\b/.test(readFileSync(join(www, name), 'utf8')));
-  assert.deepEqual(savers, ['evidence.js', 'export.js', 'kept.js', 'quiz.js', 'volume.js'], 'each is above');
+  assert.deepEqual(savers, ['evidence.js', 'export.js', 'kept.js', 'quiz.js', 'retrieval.js', 'volume.js'], 'each is above');
   await context.grantPermissions(['clipboard-read', 'clipboard-write'], { origin });
   await page.click('#diagnostics');
   await page.waitForFunction(() => document.querySelector('#copied').textContent !== '');

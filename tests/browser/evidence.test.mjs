@@ -50,6 +50,13 @@ test('why the best report: map, sum, places, file; gone with the volume', { time
   const [download] = await Promise.all([page.waitForEvent('download'), page.click('#evidence-save')]);
   const nifti = gunzipSync(await readFile(await download.path()));
   assert.deepEqual([nifti.readInt16LE(42), nifti.readInt16LE(44), nifti.readInt16LE(46), nifti.readInt16LE(70)], [208, 160, 30, 16]);
+  // The record is a comment behind the header, the notice its description too.
+  const voxels = nifti.readFloatLE(108);
+  assert.deepEqual([nifti[348], nifti.readInt32LE(352), nifti.readInt32LE(356)], [1, voxels - 352, 6]);
+  const record = JSON.parse(nifti.toString('utf8', 360, voxels).replace(/\0+$/, ''));
+  assert.deepEqual([record.schema, record.explanation.of.report, record.explanation.sum.toFixed(4)], ['ctmatch-result-1', first, sum.toFixed(4)]);
+  for (const [part, name] of [['model', 'weights_sha256'], ['input', 'voxel_sha256'], ['runtime', 'backend'], ['notice', 'zh']]) assert.ok(record[part][name], name);
+  assert.match(nifti.toString('latin1', 148, 228), /^Research use only\. Not a medical device\.\0/);
   await idle(page);
 
   // A finding, by another method; then another volume.

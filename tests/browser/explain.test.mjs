@@ -69,6 +69,9 @@ test('in Node: maps, places and falls equal the native command; the file is on t
   }
   const tokens = gunzipSync(Buffer.from(await (await volume.exportMap(byVector, { grid: 'token' })).arrayBuffer()));
   assert.deepEqual(header(tokens), [map.grid[1], map.grid[2], map.grid[0]]);
+  const commented = gunzipSync(Buffer.from(await (await volume.exportMap(byVector, { grid: 'token', comment: '{"made": "so"}' })).arrayBuffer()));
+  assert.deepEqual([commented.readFloatLE(108), commented.toString('utf8', 360, 376)], [384, '{"made": "so"}\0\0']);
+  assert.ok(commented.subarray(384).equals(tokens.subarray(352)));
   await session.close();
 });
 

@@ -319,6 +319,11 @@ fn occlusion_is_an_encode_of_the_volume_with_a_cube_of_air() {
 
 /// Sizes, affine and values of an f32 NIfTI file, from the standard alone.
 fn parse_map(file: &[u8]) -> ([usize; 3], [[f64; 4]; 3], Vec<f32>) {
+    let (dims, affine, values, _) = parse_map_and_comment(file);
+    (dims, affine, values)
+}
+
+fn parse_map_and_comment(file: &[u8]) -> ([usize; 3], [[f64; 4]; 3], Vec<f32>, String) {
     let mut bytes = Vec::new();
     GzDecoder::new(file).read_to_end(&mut bytes).unwrap();
     let short = |at: usize| i16::from_le_bytes(bytes[at..at + 2].try_into().unwrap());
@@ -328,9 +333,18 @@ fn parse_map(file: &[u8]) -> ([usize; 3], [[f64; 4]; 3], Vec<f32>) {
     let dims = [42, 44, 46].map(|at| short(at) as usize);
     let affine =
         [0, 1, 2].map(|row: usize| [0, 1, 2, 3].map(|column: usize| float(280 + 4 * (4 * row + column)).into()));
-    let values: Vec<f32> = bytes[352..].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+    let start = float(108) as usize;
+    let values: Vec<f32> = bytes[start..].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
     assert_eq!(values.len(), dims.iter().product::<usize>());
-    (dims, affine, values)
+    assert!(bytes[148..228].starts_with(b"Research use only. Not a medical device.\0"));
+    assert_eq!((start % 16, bytes[348] == 1), (0, start > 352));
+    let mut comment = String::new();
+    if start > 352 {
+        let int = |at: usize| i32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+        assert_eq!((int(352) as usize, int(356)), (start - 352, 6));
+        comment = std::str::from_utf8(&bytes[360..start]).unwrap().trim_end_matches('\0').to_owned();
+    }
+    (dims, affine, values, comment)
 }
 
 fn world(affine: &[[f64; 4]; 3], voxel: [f64; 3]) -> [f64; 3] {
@@ -380,7 +394,7 @@ fn cubes_are_found_back_through_the_affine_of_the_map() {
         let cubes = Cubes::new(&volume, &config, patch).unwrap();
         assert_eq!((cubes.grid(), cubes.len()), ([4, 4, 5], 80));
         let numbers: Vec<f32> = (1..=80).map(|n| n as f32).collect();
-        let (dims, affine, values) = parse_map(&cubes.to_nii_gz(&numbers, MapGrid::Native).unwrap());
+        let (dims, affine, values) = parse_map(&cubes.to_nii_gz(&numbers, MapGrid::Native, "").unwrap());
         assert_eq!(dims, volume.stored_dims(), "{named}");
         let of_file = volume.affine();
         let off = affine.iter().flatten().zip(of_file.iter().flatten()).map(|(a, b)| (a - b).abs());
@@ -431,7 +445,7 @@ fn cubes_are_found_back_through_the_affine_of_the_map() {
         }
         assert!(places > 4, "{named}: {places}");
 
-        let (dims, affine, values) = parse_map(&cubes.to_nii_gz(&numbers, MapGrid::Token).unwrap());
+        let (dims, affine, values) = parse_map(&cubes.to_nii_gz(&numbers, MapGrid::Token, "").unwrap());
         assert_eq!(dims, [4, 5, 4], "{named}");
         for (cube, number) in numbers.iter().enumerate() {
             let [d, h, w] = [cube / 20, cube / 5 % 4, cube % 5];
@@ -474,7 +488,14 @@ fn masks_mark_cubes_and_must_fit() {
         assert_eq!(cubes.marked(&wrong).unwrap_err().code(), "INVALID_ARGUMENT");
     }
     assert_eq!(cubes.place(80).unwrap_err().code(), "INVALID_ARGUMENT");
-    assert_eq!(cubes.to_nii_gz(&[0.0; 79], MapGrid::Token).unwrap_err().code(), "INVALID_ARGUMENT");
+    assert_eq!(cubes.to_nii_gz(&[0.0; 79], MapGrid::Token, "").unwrap_err().code(), "INVALID_ARGUMENT");
+    let (long, some) = ("x".repeat((1 << 20) + 1), vec![0.0; cubes.len()]);
+    assert_eq!(cubes.to_nii_gz(&some, MapGrid::Token, &long).unwrap_err().code(), "INVALID_ARGUMENT");
+    for length in [1, 7, 8, 9, 24] {
+        let comment = "é".repeat(length);
+        let (.., found) = parse_map_and_comment(&cubes.to_nii_gz(&some, MapGrid::Token, &comment).unwrap());
+        assert_eq!(found, comment);
+    }
     assert_eq!(Cubes::new(&volume, &config, [5, 5, 5]).unwrap_err().code(), "INVALID_ARGUMENT");
 }
 
@@ -519,7 +540,11 @@ fn the_command_explains_writes_the_map_and_plays_the_pointing_game() {
     ]);
     // The difference of the two statements is rounded to f32 before it is scaled.
     assert!((number(&report["score"]) - number(&score["rows"][12]["logit"])).abs() < 1e-5);
-    let (dims, affine, values) = parse_map(&std::fs::read(&map).unwrap());
+    let (dims, affine, values, comment) = parse_map_and_comment(&std::fs::read(&map).unwrap());
+    let record: Value = serde_json::from_str(&comment).unwrap();
+    assert_eq!(record["provenance"], report["provenance"]);
+    assert_eq!((&record["explanation"]["sum"], &record["target"]), (&report["sum"], &report["target"]));
+    assert!(!comment.contains("phantom_1"));
     let read = read(&std::fs::read(&volume).unwrap(), &ReadOptions::default()).unwrap();
     assert_eq!(dims, read.stored_dims());
     assert!(affine.iter().flatten().zip(read.affine().iter().flatten()).all(|(a, b)| (a - b).abs() < 1e-5));
