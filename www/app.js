@@ -182,6 +182,7 @@ function onProgress(progress) {
     const line = [text(`phase_${progress.phase}`)];
     if ('done' in progress) line.push(text('amount_steps', { done, total }));
     else if ('totalBytes' in progress && total) line.push(text('amount_bytes', { done: mb(done), total: mb(total) }));
+    if (progress.size) line.push(text('size_claimed', { dims: progress.size.dims.join(' × '), mb: mb(progress.size.bytes) }));
     return line.join(': ');
   };
   renderStatus();

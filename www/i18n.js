@@ -383,6 +383,7 @@ export const MESSAGES = {
   phase_text: ['Encoding the reports', '编码报告'],
   time: ['{s} s', '{s} 秒'],
   time_left: ['{s} s, about {left} s left', '{s} 秒，约剩 {left} 秒'],
+  size_claimed: ['{dims} voxels, {mb} MB in memory', '{dims} 体素，占用内存 {mb} MB'],
   amount_bytes: ['{done} of {total} MB', '{done}/{total} MB'],
   amount_steps: ['{done} of {total}', '{done}/{total}'],
 

@@ -2,6 +2,7 @@
 
 import { changed, cures, each, freshSession, on, onClear, run, showError, state, toAccept } from './app.js';
 import { $, button, download, element } from './dom.js';
+import { claimedSize } from './header.js';
 import { number, placeText, ruleText, text } from './i18n.js';
 import { histogramOf, needsHistogram } from './histogram.js';
 import { rowIn } from './sidecar.js';
@@ -26,9 +27,11 @@ export const viewer = new Viewer(
 export async function openEntry(entry, call) {
   $('frame-form').hidden = true;
   const session = await freshSession(call);
+  const size = await claimedSize(entry.source);
+  const onProgress = (progress) => call.onProgress({ ...progress, size });
   let volume;
   try {
-    volume = await session.readVolume(/** @type {VolumeSource} */ (entry.source), { ...entry.reading, ...call });
+    volume = await session.readVolume(/** @type {VolumeSource} */ (entry.source), { ...entry.reading, ...call, onProgress });
   } catch (error) {
     refuse(entry, error);
     throw error;

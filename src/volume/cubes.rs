@@ -211,7 +211,9 @@ impl Cubes {
             MapGrid::Native => {
                 let dims = self.along.each_ref().map(Vec::len);
                 let value = |at| self.of_voxel(at).map_or(0.0, |cube| values[cube]);
-                f32_nii_gz(dims, self.map.affine(), comment, |j, k, row| row.extend((0..dims[0]).map(|i| value([i, j, k]))))
+                f32_nii_gz(dims, self.map.affine(), comment, |j, k, row| {
+                    row.extend((0..dims[0]).map(|i| value([i, j, k])))
+                })
             }
             MapGrid::Token => {
                 let [depth, height, width] = self.grid;

@@ -174,6 +174,26 @@ test('cancel while a session with other settings opens: the volume is still ther
   await finish();
 });
 
+test('while a file is read, its size and what it takes of memory are told', async () => {
+  const { page, finish } = await tests.newAppPage();
+  const nifti = await sampleNifti();
+  const told = await page.evaluateHandle(() => {
+    const lines = new Set();
+    new MutationObserver(() => lines.add(document.querySelector('#progress-text').textContent))
+      .observe(document.querySelector('#progress-text'), { childList: true, characterData: true, subtree: true });
+    return lines;
+  });
+  const size = text('size_claimed', { dims: '208 × 160 × 30', mb: '2' }, 'en');
+  for (const buffer of [nifti, gzipSync(nifti), nifti.subarray(0, 400), Buffer.from('no NIfTI at all')]) {
+    await told.evaluate((lines) => lines.clear());
+    await page.setInputFiles('#file', { name: 'x', mimeType: 'application/octet-stream', buffer });
+    await page.waitForFunction(() => !document.querySelector('#choose-file').disabled);
+    const lines = await told.evaluate((all) => [...all]);
+    assert.equal(lines.some((line) => line.endsWith(size)), buffer.length > 100, JSON.stringify(lines));
+  }
+  await finish();
+});
+
 test('files are pasted, and a folder is dropped: what the page cannot read is passed over', async () => {
   const { page, finish } = await tests.newAppPage();
   const bytes = [...await sampleNifti()];

@@ -629,3 +629,56 @@ fn the_command_explains_writes_the_map_and_plays_the_pointing_game() {
     let csv = std::fs::read_to_string(out.join("pointing.csv")).unwrap();
     assert_eq!(csv.lines().count(), 1 + 2 * 2 * 4);
 }
+
+/// A map that does not depend on the weights explains nothing (VIEWER_AND_RANKING_UI.md R-28).
+#[test]
+fn a_model_of_other_weights_has_another_map_that_adds_up_as_well() {
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    stdout(&["phantom", "--out", path(&at("scans")), "--size", "64", "--findings", "Pleural effusion"]);
+    stdout(&[
+        "hash-checkpoint",
+        "--out",
+        path(&at("x.safetensors")),
+        "--config",
+        path(&www("model/config.json")),
+        "--quiet",
+    ]);
+    let tokenizer = www("model/tokenizer.json");
+    let (weights, config, random) = (at("x.safetensors"), www("model/config.json"), at("random"));
+    stdout(&[
+        "convert",
+        path(&weights),
+        "--tokenizer",
+        path(&tokenizer),
+        "--config",
+        path(&config),
+        "--out",
+        path(&random),
+        "--untrained",
+        "--quiet",
+    ]);
+    let volume = at("scans").join("phantom_1.nii.gz");
+    let profile = |model: &Path| {
+        let report = json(&[
+            "explain",
+            "--model",
+            path(model),
+            "--volume",
+            path(&volume),
+            "--device",
+            "cpu",
+            "--ask",
+            "Is there a pleural effusion?",
+            "--quiet",
+            "--json",
+        ]);
+        assert!(number(&report["selfCheck"]) <= 1e-4, "{report}");
+        let slabs: Vec<f64> = report["slabs"].as_array().unwrap().iter().map(|slab| number(&slab["value"])).collect();
+        let largest = slabs.iter().fold(0f64, |most, value| most.max(value.abs()));
+        assert!(largest > 0.0, "{slabs:?}");
+        slabs.into_iter().map(|value| value / largest).collect::<Vec<_>>()
+    };
+    let (trained, random) = (profile(&www("model")), profile(&random));
+    assert!(trained.iter().zip(&random).any(|(a, b)| (a - b).abs() > 0.5), "{trained:?} {random:?}");
+}
