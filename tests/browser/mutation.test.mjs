@@ -27,7 +27,7 @@ const KINDS = ['sign', 'axis', 'skip'];
 const FAMILIES = [
   ['matmul_entry', 'sign'], ['matmul_entry', 'axis'], ['direct_conv2d', 'skip'], ['reduce_kernel', 'sign'], ['unary_float', 'sign'],
   ['kernel_binop', 'axis'], ['kernel_scalar_binop_c', 'sign'], ['kernel_scalar_binop_int', 'skip'], ['cast_element', 'skip'],
-  ['select_kernel', 'skip'], ['slice_kernel', 'skip'], ['slice_assign_kernel', 'skip'], ['copy_kernel', 'sign'], ['full_kernel', 'skip'],
+  ['select_kernel', 'skip'], ['slice_kernel', 'skip'], ['slice_assign_kernel', 'skip'], ['copy_kernel_t', 'sign'], ['full_kernel', 'skip'],
 ];
 
 /** How a load with a changed kernel may end. */

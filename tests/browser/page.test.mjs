@@ -13,12 +13,12 @@ const tests = host();
 
 /** What the session has encoded so far: the diagnostics, as they are copied. @param {import('playwright-core').Page} page */
 async function encoded(page) {
-  await page.evaluate(() => { navigator.clipboard.writeText = async (copied) => { window.copied = copied; }; });
+  await page.evaluate(() => { navigator.clipboard.writeText = async (copied) => { window.diagnosed = copied; }; });
   await page.click('#diagnostics');
-  await page.waitForFunction(() => window.copied);
+  await page.waitForFunction(() => window.diagnosed);
   return page.evaluate(() => {
-    const found = JSON.parse(window.copied).encoded;
-    window.copied = undefined;
+    const found = JSON.parse(window.diagnosed).encoded;
+    window.diagnosed = undefined;
     return found;
   });
 }
