@@ -1,12 +1,17 @@
 // What the page saves, clearing everything, samples, and models of one's own.
 
 import assert from 'node:assert/strict';
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { promisify } from 'node:util';
 import { MESSAGES, text } from '../../www/i18n.js';
 import { attempt, here, host, idle, out, sampleNifti, SLOW_MS, useSample, www } from './harness.mjs';
 
+const { CTMATCH: ctmatch } = process.env;
+if (!ctmatch) throw new Error('CTMATCH must name the native command');
 const tests = host({ gpu: false, mounts: { '/expected': join(here, 'expected') } });
 
 const ranked = async (options) => {
@@ -69,6 +74,23 @@ test('JSON, CSV and a page: the record and the notice in each, texts only when a
   assert.deepEqual(sizes, [560, 560, 560]);
   await plain.page.screenshot({ path: join(out, 'report-zh.png'), fullPage: true });
   await plain.finish();
+});
+
+test('the command computes a result of the page again', { timeout: SLOW_MS }, async () => {
+  const { page, finish } = await ranked();
+  const folder = await mkdtemp(join(tmpdir(), 'ctmatch-'));
+  try {
+    const path = join(folder, 'result.json');
+    await writeFile(path, (await saved(page, '#export')).content);
+    const { stdout } = await promisify(execFile)(ctmatch, ['verify', path, '--model', join(www, 'model'), '--volume', join(www, 'sample/chest.nii.gz'),
+      '--reports', join(www, 'sample/reports.json'), '--device', 'cpu', '--json', '--quiet']);
+    const { reproduced, candidates, largestDifference } = JSON.parse(stdout);
+    assert.deepEqual([reproduced, candidates], [true, 4]);
+    assert.ok(largestDifference < 1e-5, String(largestDifference));
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+  await finish();
 });
 
 test('a model that cannot rank: JSON, CSV and a page of the findings', { timeout: SLOW_MS }, async () => {
