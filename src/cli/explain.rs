@@ -149,6 +149,9 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
     let explain = session.explain(&image, chosen.target.clone(), &options, model::pace(global));
     let explained = pollster::block_on(explain)?;
     let summary = explained.summary(variant, arguments.top.max(arguments.occlude.into()), Some(&cubes))?;
+    // Of a map or of JSON: it hashes all voxels.
+    let provenance = (arguments.out.is_some() || global.json)
+        .then(|| volume::provenance(&session, &read, &arguments.read, &findings));
     if let Some(out) = &arguments.out {
         let values: Vec<f32> = explained.explanation.map(variant)?.values().iter().map(|&x| x as f32).collect();
         let grid = match arguments.grid {
@@ -157,7 +160,7 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
         };
         let record = json!({
             "notice": format!("{NOTICE} Model weights: {}.", session.manifest().license), "target": chosen.named, "explanation": summary,
-            "provenance": volume::provenance(&session, &read, &arguments.read, &findings),
+            "provenance": provenance,
         });
         files::write(out, &cubes.to_nii_gz(&values, grid, &record.to_string())?)?;
     }
@@ -179,7 +182,7 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
     if arguments.sentences {
         report["sentences"] = json!(sentences);
     }
-    report["provenance"] = volume::provenance(&session, &read, &arguments.read, &findings);
+    report["provenance"] = json!(provenance);
     report["findings"] = json!(findings);
     report["warnings"] = json!(warnings);
     output::line(report)

@@ -93,10 +93,12 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
         let ranking = session.rank(&image.latent, &latents, None)?;
         ranked.push(Ranked { view, texts, encoded, ranking });
     }
-    let provenance = volume::provenance(&session, &read, &arguments.read, &findings);
-    if let Some(path) = &arguments.record {
+    // Of a record or of JSON: it hashes all voxels.
+    let provenance = (arguments.record.is_some() || global.json)
+        .then(|| volume::provenance(&session, &read, &arguments.read, &findings));
+    if let (Some(path), Some(provenance)) = (&arguments.record, &provenance) {
         let Ranked { view, texts, encoded, ranking } = &ranked[0];
-        let (session, volume, findings, provenance) = (&session, &read, &findings[..], &provenance);
+        let (session, volume, findings) = (&session, &read, &findings[..]);
         record::save(path, &Run { session, volume, findings, provenance, view: *view, texts, encoded, ranking, took })?;
     }
     let shown = arguments.top_k.unwrap_or(usize::MAX).min(reports.len());

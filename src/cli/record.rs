@@ -18,6 +18,7 @@ use ctmatch::rank::Ranking;
 use ctmatch::session::Session;
 use ctmatch::session::TextEncoding;
 use ctmatch::text::reports::MAX_REPORTS;
+use ctmatch::volume::Action;
 use ctmatch::volume::Finding;
 use ctmatch::volume::Volume;
 use ctmatch::volume::identifiers;
@@ -51,8 +52,6 @@ pub(crate) fn record(run: &Run<'_>) -> Value {
     let (p, manifest) = (run.provenance, run.session.manifest());
     let source = run.volume.source();
     let orientation = run.volume.orientation().code();
-    let accepted: Vec<&str> =
-        p["preprocess"]["accepted"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let mut counts = BTreeMap::<&str, usize>::new();
     for found in identifiers(run.volume, None) {
         *counts.entry(found.rule).or_default() += 1;
@@ -82,7 +81,7 @@ pub(crate) fn record(run: &Run<'_>) -> Value {
             "orientation_in": orientation, "permutation": permutation(&orientation), "orientation_known": run.volume.orientation_known(),
             "datatype": source.datatype, "scl": source.header_scaling.map(|[slope, inter]| json!({ "slope": slope, "inter": inter })),
             "hu_override": null, "possible_identifiers": counts,
-            "findings": run.findings.iter().map(|f| json!({ "code": f.code, "accepted": accepted.contains(&f.code) })).collect::<Value>(),
+            "findings": run.findings.iter().map(|f| json!({ "code": f.code, "accepted": f.action != Action::Note })).collect::<Value>(),
         },
         "preprocess": preprocess,
         "runtime": {

@@ -5,7 +5,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { MESSAGES } from '../../www/i18n.js';
-import { host, idle, SLOW_MS, useSample, www } from './harness.mjs';
+import { host, idle, rankOnCpu, SLOW_MS, useSample, www } from './harness.mjs';
 
 const tests = host();
 
@@ -61,9 +61,7 @@ async function ranked() {
   const made = await tests.newAppPage({ init: tamper });
   const { page } = made;
   await useSample(page);
-  await page.check('input[name="backend"][value="cpu"]');
-  await page.click('#rank');
-  await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });
+  await rankOnCpu(page);
   await idle(page);
   await openAll(page);
   return made;

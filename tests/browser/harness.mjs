@@ -116,6 +116,13 @@ export async function useSample(page) {
   await idle(page);
 }
 
+/** The candidates against the volume that is open; the rows are there, the work may still be ending. @param {import('playwright-core').Page} page */
+export async function rankOnCpu(page) {
+  await page.check('input[name="backend"][value="cpu"]');
+  await page.click('#rank');
+  await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });
+}
+
 /**
  * Runs `body(arg)` in the page; an error comes back as `{ error: { name, code, message, detail } }`. The source goes as an
  * expression, because the page's policy forbids making functions from text.

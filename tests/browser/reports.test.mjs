@@ -9,7 +9,7 @@ import { MESSAGES, text } from '../../www/i18n.js';
 import { Candidates } from '../../www/candidates.js';
 import { differences } from '../../www/differences.js';
 import { delimiterOf, firstRecords, guess, headerFor } from '../../www/table.js';
-import { host, idle, out, SLOW_MS, useSample, www } from './harness.mjs';
+import { host, idle, out, rankOnCpu, SLOW_MS, useSample, www } from './harness.mjs';
 
 const tests = host({ gpu: false });
 
@@ -18,12 +18,6 @@ const give = (page, name, content) => page.setInputFiles('#reports-file', { name
 /** `[id, text]` of the candidates on this page of the list. */
 const listed = (page) => page.evaluate(() =>
   [...document.querySelectorAll('#reports > li')].map((item) => [item.querySelector('strong').textContent, item.querySelector('.body').textContent]));
-
-const rankOnCpu = async (page) => {
-  await page.check('input[name="backend"][value="cpu"]');
-  await page.click('#rank');
-  await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });
-};
 
 test('every format and its quirks, by file', async () => {
   const { page, finish } = await tests.newAppPage();

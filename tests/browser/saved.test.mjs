@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
 import { MESSAGES, text } from '../../www/i18n.js';
-import { attempt, here, host, idle, out, sampleNifti, SLOW_MS, useSample, www } from './harness.mjs';
+import { attempt, here, host, idle, out, rankOnCpu, sampleNifti, SLOW_MS, useSample, www } from './harness.mjs';
 
 const { CTMATCH: ctmatch } = process.env;
 if (!ctmatch) throw new Error('CTMATCH must name the native command');
@@ -18,9 +18,7 @@ const ranked = async (options) => {
   const made = await tests.newAppPage(options);
   const { page } = made;
   await useSample(page);
-  await page.check('input[name="backend"][value="cpu"]');
-  await page.click('#rank');
-  await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });
+  await rankOnCpu(page);
   await idle(page);
   return made;
 };

@@ -287,21 +287,11 @@ fn a_saved_result_is_computed_again() {
     let folder = TempDir::new().unwrap();
     let at = |name: &str| path(&folder.path().join(name)).to_owned();
     let saved = at("result.json");
-    let ranked = command::json(&[
-        "rank",
-        "--model",
-        &model,
-        "--volume",
-        &volume,
-        "--reports",
-        &reports,
-        "--record",
-        &saved,
-        "--device",
-        "cpu",
-        "--quiet",
-        "--json",
-    ]);
+    let files = ["--model", &model, "--volume", &volume, "--reports", &reports];
+    let rank = |own: &[&str]| {
+        command::ctmatch(&[&["rank", "--record", &saved, "--device", "cpu", "--quiet"], &files[..], own].concat())
+    };
+    let ranked: Value = serde_json::from_slice(&rank(&["--json"]).stdout).unwrap();
     let text = fs::read_to_string(&saved).unwrap();
     assert!(text.contains(r#""schema": "ctmatch-result-1""#));
     for hidden in ["effusion", "chest.nii", "reports.json", "result.json"] {
@@ -352,8 +342,8 @@ fn a_saved_result_is_computed_again() {
         verify(&cosine, &model, &volume, &reports),
         "error[BAD_RESULT]: the result is not usable: 0 of 4 ranks and 1 of 4 cosines",
     );
-    let rank = changed(&|r| r["candidates"][1]["rank"] = 3.into());
-    refused(verify(&rank, &model, &volume, &reports), "1 of 4 ranks and 0 of 4 cosines");
+    let place = changed(&|r| r["candidates"][1]["rank"] = 3.into());
+    refused(verify(&place, &model, &volume, &reports), "1 of 4 ranks and 0 of 4 cosines");
     let weights = changed(&|r| r["model"]["weights_sha256"] = "0".repeat(64).into());
     refused(verify(&weights, &model, &volume, &reports), "was made with other weights: 000000000000 expected");
     let text = changed(&|r| r["candidates"][0]["text_sha256"] = "0".repeat(64).into());
@@ -361,18 +351,5 @@ fn a_saved_result_is_computed_again() {
     refused(verify(&changed(&|r| r["schema"] = "other".into()), &model, &volume, &reports), "schema ctmatch-result-1");
     refused(verify(&reports, &model, &volume, &reports), "a saved result was expected: line ");
     refused(verify(&saved, &model, &www("sample/chest-2.nii.gz"), &reports), "was made with other voxels");
-    let views = [
-        "rank",
-        "--model",
-        &model,
-        "--volume",
-        &volume,
-        "--reports",
-        &reports,
-        "--record",
-        &saved,
-        "--view",
-        "full,keywords",
-    ];
-    refused(command::ctmatch(&views), "--record takes one --view");
+    refused(rank(&["--view", "full,keywords"]), "--record takes one --view");
 }
