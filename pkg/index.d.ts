@@ -162,7 +162,10 @@ export interface ReadOptions extends CallOptions {
    * and intercept are never applied beside the header's: W_HU_RAW asks where they differ, unless `scaling` says what the values are.
    */
   sidecar?: { rescaleSlope: number; rescaleIntercept: number; xySpacing: readonly number[]; zSpacing: number };
+  /** voxels in stored order, the header's slope and intercept and then those of `sidecar`, as the published evaluation reads */
   referenceExact?: boolean;
+  /** text of the `.json` that a converter (dcm2niix) wrote beside the file: searched for identifiers, nothing of it is applied */
+  metadataJson?: string;
 }
 export type Action = 'refuse' | 'ask' | 'note';
 /** A text of the file or of its name that may identify a person, without its letters and digits. */
@@ -177,6 +180,8 @@ export interface Finding { code: string; action: Action; params: Readonly<Record
  */
 export interface Slice {
   hu: Int16Array; width: number; height: number; spacingMm: readonly [number, number]; positionMm: number;
+  /** whose highest values these are; 1 without a slab */
+  slices: number;
 }
 /** Outer faces in canonical voxels: voxel x spans x - 0.5 to x + 0.5. May reach outside the volume. */
 export interface VoxelBox { min: Triple; max: Triple }
@@ -190,6 +195,8 @@ export interface Volume {
   /** voxels along the patient's left, posterior and superior direction */
   readonly dims: Triple;
   readonly spacingMm: Triple; readonly orientation: string; readonly datatype: string;
+  /** voxel (along left, posterior, superior, from 0) to world mm (right, anterior, superior): three rows, the last number of each the offset */
+  readonly affine: readonly (readonly [number, number, number, number])[];
   /** slope and intercept that the header asks for; absent when it asks for none */
   readonly headerScaling?: readonly [number, number];
   /** false when left and right cannot be verified: a viewer must not show letters unasked */

@@ -420,7 +420,11 @@ function localFiles(files) {
     throw new CtmatchError('MANIFEST', `${path} is not among the files given`, { detail: { path } });
   };
   return {
-    manifest: async () => file('manifest.json').text(),
+    async manifest() {
+      const blob = file('manifest.json');
+      checkSize('manifest.json', blob.size, MOST_TEXT_BYTES);
+      return blob.text();
+    },
     async read(shard, { signal, onBytes }) {
       const blob = file(shard.path);
       if (blob.size !== shard.bytes) throw wrongSize(shard, blob.size);

@@ -9,9 +9,13 @@ use crate::error::Result;
 use burn::tensor::DType;
 use burn::tensor::Device as TensorDevice;
 use burn::tensor::DeviceConfig;
+use burn::tensor::ExecutionError;
+use burn::tensor::Tensor;
 use burn::tensor::TensorData;
 use burn::tensor::Transaction;
 use gpu::Gpu;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
 
 #[cfg(feature = "gpu")]
 mod gpu;
@@ -85,7 +89,7 @@ impl Device {
     ///
     /// # Errors
     /// [`Error::NoWebGpu`] without an adapter or device, [`Error::SoftwareAdapter`] when the adapter computes on the
-    /// processor and `allow_software` is false.
+    /// processor and `allow_software` is false, [`Error::DeviceLimit`] when it has less than every WebGPU device.
     pub async fn gpu(allow_software: bool, described: Option<&str>) -> Result<Self> {
         let (tensors, info, gpu) = Gpu::open(allow_software, described).await?;
         Ok(Self { tensors: configured(tensors), info, gpu: Some(gpu) })
@@ -111,8 +115,20 @@ impl Device {
     /// # Errors
     /// [`Error::DeviceLost`] when the device is gone.
     pub fn watch(&self) -> Result<Watch<'_>> {
-        let seen = self.gpu.as_ref().map_or(Ok(0), Gpu::faults)?;
-        Ok(Watch { device: self, seen })
+        Ok(self.watch_since(self.faults()?))
+    }
+
+    /// What the device has reported so far: for work that several calls share.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] when the device is gone.
+    pub fn faults(&self) -> Result<usize> {
+        self.gpu.as_ref().map_or(Ok(0), Gpu::faults)
+    }
+
+    /// As [`Device::watch`], from a count of [`Device::faults`] on.
+    pub fn watch_since(&self, seen: usize) -> Watch<'_> {
+        Watch { device: self, seen }
     }
 
     /// Gives the GPU device back; every later call fails with [`Error::DeviceLost`].
@@ -140,18 +156,36 @@ impl Watch<'_> {
         self.device.gpu.as_ref().map_or(Ok(()), |gpu| gpu.check(self.seen))
     }
 
-    /// Reads tensors back, in the order of registration, and trusts them only when the device reported nothing.
+    /// Reads tensors back, in the order of registration, and trusts them only when the device reported nothing and still computes:
+    /// with them comes what one kernel made of a fresh number, because buffers hold the numbers of an earlier call.
     ///
     /// # Errors
-    /// As [`Watch::check`]; [`Error::DeviceLost`] when the read-back itself fails.
+    /// As [`Watch::check`]; [`Error::DeviceLost`] when the read-back itself fails, [`Error::BadResult`] when kernels have no effect.
     pub async fn read(&self, transaction: Transaction) -> Result<Vec<TensorData>> {
-        let data = transaction.execute_async().await;
-        if let Some(gpu) = &self.device.gpu {
-            gpu.settle().await?;
-        }
+        let failed = |e: ExecutionError| Error::DeviceLost { reason: e.to_string(), destroyed: false };
+        let Some(gpu) = &self.device.gpu else {
+            return transaction.execute_async().await.map_err(failed);
+        };
+        let (echo, expected) = echo(&self.device.tensors);
+        let data = transaction.register(echo).execute_async().await;
+        gpu.settle().await?;
         self.check()?;
-        data.map_err(|e| Error::DeviceLost { reason: e.to_string(), destroyed: false })
+        let mut data = data.map_err(failed)?;
+        let found = data.pop().and_then(|echo| echo.try_to_vec::<f32>().ok());
+        if found.as_deref() == Some(&[expected]) {
+            Ok(data)
+        } else {
+            Err(Error::BadResult("the device answered without computing".into()))
+        }
     }
+}
+
+/// A number that no earlier call sent or got, doubled by the device; and what that must give.
+fn echo(device: &TensorDevice) -> (Tensor<1>, f32) {
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    // Halves are sent and whole numbers come back, so that nothing sent is ever an answer; below 2^22 all are exact.
+    let sent = (CALLS.fetch_add(1, Ordering::Relaxed) % (1 << 21)) as f32 + 0.5;
+    (Tensor::from_floats([sent], device).mul_scalar(2.0), 2.0 * sent)
 }
 
 /// f32 and i32 whatever the backend's defaults: the model's numbers must not depend on the device.

@@ -149,12 +149,12 @@ pub enum Error {
     /// Only a software adapter, and it was not allowed.
     #[error("the only adapter is software ({0}): allow it explicitly, or use the CPU backend")]
     SoftwareAdapter(String),
-    /// A device limit below what the model needs.
+    /// A device limit below what the model needs, or below what WebGPU promises.
     #[error("the GPU device needs {limit} of at least {needed}, it offers {found}")]
     DeviceLimit {
         /// WebGPU's name of the limit
         limit: &'static str,
-        /// by the model
+        /// by the model or its kernels
         needed: u64,
         /// by the adapter
         found: u64,

@@ -162,9 +162,11 @@ struct JsReadOptions {
     orientation: Option<JsOrientation>,
     scaling: Option<JsScaling>,
     sidecar: Option<JsSidecar>,
-    reference_exact: bool,
-    /// of a `File`; checked for identifiers, never shown
+    reference_exact: Option<bool>,
+    /// of a `File`
     file_name: Option<String>,
+    /// text of the `.json` that a converter wrote beside the file
+    metadata_json: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -202,8 +204,16 @@ struct JsSidecar {
 #[derive(Default)]
 struct Reading {
     options: ReadOptions,
+    after: AfterReading,
+}
+
+#[derive(Default)]
+struct AfterReading {
     scaling: Option<[f64; 2]>,
+    /// searched for identifiers like the file itself, and shown nowhere
     file_name: Option<String>,
+    /// as `file_name`
+    metadata_json: Option<String>,
 }
 
 fn parse_reading(options: JsValue) -> JsResult<Reading> {
@@ -211,8 +221,9 @@ fn parse_reading(options: JsValue) -> JsResult<Reading> {
         return Ok(Reading::default());
     }
     let js: JsReadOptions = parse(options)?;
+    let reference_exact = js.reference_exact.unwrap_or(false);
     let orientation = match js.orientation {
-        _ if js.reference_exact => OrientationMode::AsStored,
+        _ if reference_exact => OrientationMode::AsStored,
         None | Some(JsOrientation::Auto) => OrientationMode::Auto,
         Some(JsOrientation::OtherForm) => OrientationMode::OtherForm,
         Some(JsOrientation::AssumeLps) => OrientationMode::AssumeLps,
@@ -229,11 +240,12 @@ fn parse_reading(options: JsValue) -> JsResult<Reading> {
         _ => None,
     };
     // Values that the user declares to be HU, or scales by hand, are not asked about because of a table; its spacing holds.
-    let given = (already_hu || explicit.is_some()) && !js.reference_exact;
+    let given = (already_hu || explicit.is_some()) && !reference_exact;
     let scaling = if given { ScalingSource::Given } else { ScalingSource::Header };
     let named_gz = js.file_name.as_ref().map(|name| name.to_ascii_lowercase().ends_with(".gz"));
     let options = ReadOptions { frame: js.frame, orientation, scaling, sidecar, named_gz, ..ReadOptions::default() };
-    Ok(Reading { options, scaling: explicit, file_name: js.file_name })
+    let after = AfterReading { scaling: explicit, file_name: js.file_name, metadata_json: js.metadata_json };
+    Ok(Reading { options, after })
 }
 
 /// A value of one of our types; the message names what does not fit.
@@ -310,12 +322,15 @@ pub struct Volume {
 }
 
 impl Volume {
-    fn new(mut volume: volume::Volume, scaling: Option<[f64; 2]>, file_name: Option<&str>) -> JsResult<Self> {
-        if let Some([slope, intercept]) = scaling {
+    fn new(mut volume: volume::Volume, after: &AfterReading) -> JsResult<Self> {
+        if let Some([slope, intercept]) = after.scaling {
             volume.rescale(slope, intercept).map_err(thrown)?;
         }
         let findings = volume.findings().iter().cloned().chain(volume::assess(&volume).findings).collect();
-        let identifiers = privacy::identifiers(&volume, file_name);
+        let mut identifiers = privacy::identifiers(&volume, after.file_name.as_deref());
+        if let Some(text) = &after.metadata_json {
+            identifiers.extend(privacy::identifiers_in_sidecar(text.as_bytes()));
+        }
         Ok(Self { volume, findings, identifiers })
     }
 }
@@ -333,7 +348,7 @@ impl Volume {
         let mut facts = json!({
             "dims": v.dims(), "spacingMm": v.spacing_mm(), "orientation": v.orientation().code(),
             "orientationKnown": v.orientation_known(), "datatype": v.source().datatype, "findings": findings,
-            "huRange": [low, high], "voxelBytes": 2 * voxels.len(), "identifiers": self.identifiers,
+            "huRange": [low, high], "voxelBytes": 2 * voxels.len(), "identifiers": self.identifiers, "affine": v.canonical_affine(),
         });
         if let Some(scaling) = v.source().header_scaling {
             facts["headerScaling"] = json!(scaling);
@@ -375,6 +390,7 @@ fn slice_object(slice: &volume::Slice) -> JsValue {
         ("height", (slice.height as u32).into()),
         ("spacingMm", plain(&slice.spacing_mm)),
         ("positionMm", slice.position_mm.into()),
+        ("slices", (slice.slices as u32).into()),
     ])
 }
 
@@ -382,8 +398,7 @@ fn slice_object(slice: &volume::Slice) -> JsValue {
 #[wasm_bindgen]
 pub struct VolumeReader {
     reader: volume::Reader,
-    scaling: Option<[f64; 2]>,
-    file_name: Option<String>,
+    after: AfterReading,
 }
 
 #[wasm_bindgen]
@@ -391,15 +406,15 @@ impl VolumeReader {
     /// Starts reading.
     #[wasm_bindgen(constructor)]
     pub fn new(options: JsValue) -> JsResult<VolumeReader> {
-        let Reading { options, scaling, file_name } = parse_reading(options)?;
-        Ok(Self { reader: volume::Reader::new(options), scaling, file_name })
+        let Reading { options, after } = parse_reading(options)?;
+        Ok(Self { reader: volume::Reader::new(options), after })
     }
 
     /// Starts reading what the browser unpacks of a gzip file; `first` are the first bytes of the file itself.
     #[wasm_bindgen(js_name = forUnpacked)]
     pub fn for_unpacked(first: &[u8], options: JsValue) -> JsResult<VolumeReader> {
-        let Reading { options, scaling, file_name } = parse_reading(options)?;
-        Ok(Self { reader: volume::Reader::for_unpacked(first, options), scaling, file_name })
+        let Reading { options, after } = parse_reading(options)?;
+        Ok(Self { reader: volume::Reader::for_unpacked(first, options), after })
     }
 
     /// Takes the next bytes.
@@ -409,7 +424,7 @@ impl VolumeReader {
 
     /// The volume, once all bytes are in; the reader is used up.
     pub fn finish(self) -> JsResult<Volume> {
-        Volume::new(self.reader.finish().map_err(thrown)?, self.scaling, self.file_name.as_deref())
+        Volume::new(self.reader.finish().map_err(thrown)?, &self.after)
     }
 }
 
@@ -432,9 +447,8 @@ pub fn voxel_header(voxels: JsValue) -> JsResult<Vec<u8>> {
 /// Reads the two halves of a pair.
 #[wasm_bindgen(js_name = readPair)]
 pub fn read_pair(header: &[u8], image: &[u8], options: JsValue) -> JsResult<Volume> {
-    let Reading { options, scaling, file_name } = parse_reading(options)?;
-    let volume = volume::read_pair(header, image, &options).map_err(thrown)?;
-    Volume::new(volume, scaling, file_name.as_deref())
+    let Reading { options, after } = parse_reading(options)?;
+    Volume::new(volume::read_pair(header, image, &options).map_err(thrown)?, &after)
 }
 
 /// Makes the clean copy of a file that comes in pieces; the pieces of the copy come back at once.

@@ -34,7 +34,10 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
     let read = volume::read(&arguments.volume, &arguments.read, global)?;
     let name = arguments.volume.file_name().map(|name| name.to_string_lossy());
-    let found = identifiers(&read, name.as_deref());
+    let mut found = identifiers(&read, name.as_deref());
+    if let Some(json) = json_beside(&arguments.volume) {
+        found.extend(privacy::identifiers_in_sidecar(&files::read(&json)?));
+    }
     if let Some(out) = &arguments.clean_copy {
         write_clean_copy(&arguments.volume, out, global)?;
     }
@@ -76,6 +79,13 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
     }
     print_identifiers(&found, arguments)?;
     Ok(())
+}
+
+/// The `.json` that dcm2niix writes beside a volume, under the same name.
+fn json_beside(volume: &Path) -> Option<PathBuf> {
+    let name = volume.file_name()?.to_str()?;
+    let stem = [".nii.gz", ".nii", ".hdr", ".img"].iter().find_map(|ending| name.strip_suffix(ending))?;
+    Some(volume.with_file_name(format!("{stem}.json"))).filter(|json| json.is_file())
 }
 
 /// What was looked for and found, and what was not looked at.

@@ -58,6 +58,7 @@ pub(crate) fn record(run: &Run<'_>) -> Value {
     }
     let mut preprocess = p["preprocess"].clone();
     preprocess["text_source"] = run.view.name().into();
+    preprocess["reference_exact"] = p["preprocess"]["reading"]["asStored"].clone();
     let info = run.session.device().info();
     let candidate = |row: &Ranked| {
         let (text, encoded) = (&run.texts[row.index], &run.encoded[row.index]);

@@ -63,6 +63,7 @@ impl Gpu {
             return Err(Error::SoftwareAdapter(name));
         }
         let limits = wanted_limits(&adapter.limits());
+        check_limits(&limits)?;
         let features = adapter.features() & wanted_features();
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
@@ -185,6 +186,26 @@ fn wanted_limits(adapter: &wgpu::Limits) -> wgpu::Limits {
         max_compute_workgroup_size_z: adapter.max_compute_workgroup_size_z,
         max_compute_workgroups_per_dimension: adapter.max_compute_workgroups_per_dimension,
         ..wgpu::Limits::default()
+    }
+}
+
+/// Refuses less than every WebGPU device has, in compatibility mode too (WebGPU 3.6.2). It is no promise to kernels only: below it
+/// launches fail as if the device were lost, or the runtime panics (cubecl 0.11.3, with 64 bytes of workgroup storage).
+fn check_limits(limits: &wgpu::Limits) -> Result<()> {
+    let least = [
+        ("maxBufferSize", limits.max_buffer_size, 256 << 20),
+        ("maxStorageBufferBindingSize", limits.max_storage_buffer_binding_size, 128 << 20),
+        ("maxStorageBuffersPerShaderStage", limits.max_storage_buffers_per_shader_stage.into(), 8),
+        ("maxComputeWorkgroupStorageSize", limits.max_compute_workgroup_storage_size.into(), 16 << 10),
+        ("maxComputeInvocationsPerWorkgroup", limits.max_compute_invocations_per_workgroup.into(), 128),
+        ("maxComputeWorkgroupSizeX", limits.max_compute_workgroup_size_x.into(), 128),
+        ("maxComputeWorkgroupSizeY", limits.max_compute_workgroup_size_y.into(), 128),
+        ("maxComputeWorkgroupSizeZ", limits.max_compute_workgroup_size_z.into(), 64),
+        ("maxComputeWorkgroupsPerDimension", limits.max_compute_workgroups_per_dimension.into(), 65_535),
+    ];
+    match least.into_iter().find(|(_, found, needed)| found < needed) {
+        Some((limit, found, needed)) => Err(Error::DeviceLimit { limit, needed, found }),
+        None => Ok(()),
     }
 }
 

@@ -163,19 +163,22 @@ pub struct SessionBuilder {
     loader: Loader,
     tokenizer: Option<Tokenizer>,
     prompts: Option<PromptLatents>,
+    /// faults of the device before the first upload
+    faults: usize,
 }
 
 impl SessionBuilder {
     /// Reads the manifest and prepares to load one variant.
     ///
     /// # Errors
-    /// As [`Manifest::parse`] and [`Loader::new`].
+    /// As [`Manifest::parse`] and [`Loader::new`]; [`Error::DeviceLost`].
     pub fn new(manifest_json: &str, variant: &str, device: &Device) -> Result<Self> {
         let manifest = Manifest::parse(manifest_json)?;
         let loader = Loader::new(&manifest, variant, device)?;
         let (device, variant_name) = (device.clone(), variant.to_owned());
         let variant = manifest.variant(variant)?.clone();
-        Ok(Self { device, manifest, variant_name, variant, loader, tokenizer: None, prompts: None })
+        let faults = device.faults()?;
+        Ok(Self { device, manifest, variant_name, variant, loader, tokenizer: None, prompts: None, faults })
     }
 
     /// The files to bring, in the order of loading.
@@ -224,7 +227,7 @@ impl SessionBuilder {
     /// # Errors
     /// [`Error::Tensors`] or [`Error::Manifest`] naming what is missing; errors of the device during the upload.
     pub async fn finish(self) -> Result<Session> {
-        let watch = self.device.watch()?;
+        let watch = self.device.watch_since(self.faults);
         if self.manifest.files.tokenizer.is_some() && self.tokenizer.is_none() {
             return Err(Error::Manifest("the tokenizer file is missing".into()));
         }
@@ -232,7 +235,7 @@ impl SessionBuilder {
             return Err(Error::Manifest("the file of the prompts is missing".into()));
         }
         let model = self.loader.finish()?;
-        // A read-back of nothing in particular: uploads that failed are reported by now.
+        // A read-back of nothing in particular: what failed since the first upload is reported by now.
         let probe = Tensor::<1>::zeros([1], self.device.tensors());
         watch.read(Transaction::default().register(probe)).await?;
         let session = Session {

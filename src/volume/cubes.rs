@@ -9,6 +9,7 @@ use crate::volume::GridMap;
 use crate::volume::PreprocessConfig;
 use crate::volume::Volume;
 use crate::volume::grid::CANONICAL_OF_MODEL;
+use crate::volume::write::Forms;
 use crate::volume::write::f32_nii_gz;
 use serde::Deserialize;
 use serde::Serialize;
@@ -53,6 +54,8 @@ pub struct Cubes {
     along: [Vec<Option<usize>>; 3],
     /// of the model grid that runs along each stored axis
     axis: [usize; 3],
+    /// of the volume's file, where it has any
+    forms: Option<Forms>,
 }
 
 impl Cubes {
@@ -85,7 +88,7 @@ impl Cubes {
             };
             (0..stored_dims[stored]).map(cube).collect()
         });
-        Ok(Self { map, patch, grid, along, axis })
+        Ok(Self { map, patch, grid, along, axis, forms: Forms::of_file(volume) })
     }
 
     /// Cubes along depth, height, width.
@@ -198,8 +201,8 @@ impl Cubes {
     }
 
     /// A `.nii.gz` of f32 values with a value per cube; of text it holds the notice and `comment`, a record of how it was made, unless that
-    /// is empty. On the native grid it has the voxels and the affine of the volume's
-    /// file; it is packed row by row, so that no more than the packed file is held.
+    /// is empty. On the native grid it has the voxels of the volume's file, placed by the same forms and codes; it is packed row by
+    /// row, so that no more than the packed file is held.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for another number of values or a comment of more than 1 MiB; [`Error::TooBig`] for an axis over 32767.
@@ -211,9 +214,8 @@ impl Cubes {
             MapGrid::Native => {
                 let dims = self.along.each_ref().map(Vec::len);
                 let value = |at| self.of_voxel(at).map_or(0.0, |cube| values[cube]);
-                f32_nii_gz(dims, self.map.affine(), comment, |j, k, row| {
-                    row.extend((0..dims[0]).map(|i| value([i, j, k])))
-                })
+                let forms = self.forms.clone().unwrap_or_else(|| Forms::of(&self.map.affine()));
+                f32_nii_gz(dims, &forms, comment, |j, k, row| row.extend((0..dims[0]).map(|i| value([i, j, k]))))
             }
             MapGrid::Token => {
                 let [depth, height, width] = self.grid;
@@ -229,7 +231,7 @@ impl Cubes {
                     let step = |axis: usize| next[axis][row] - origin[row];
                     [step(0), step(1), step(2), origin[row]]
                 });
-                f32_nii_gz([height, width, depth], affine, comment, |w, d, row| {
+                f32_nii_gz([height, width, depth], &Forms::of(&affine), comment, |w, d, row| {
                     row.extend((0..height).map(|h| values[self.index([d, h, w])]));
                 })
             }

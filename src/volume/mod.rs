@@ -326,6 +326,17 @@ impl Volume {
         self.affine
     }
 
+    /// As [`Volume::affine`], from canonical voxel index (L, P, S).
+    pub fn canonical_affine(&self) -> [[f64; 4]; 3] {
+        let world = |canonical: [f64; 3]| {
+            let at = self.orientation.index_to_stored(canonical, self.stored_dims);
+            self.affine.map(|row| row[0] * at[0] + row[1] * at[1] + row[2] * at[2] + row[3])
+        };
+        let origin = world([0.0; 3]);
+        let [l, p, s] = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]].map(world);
+        [0, 1, 2].map(|row| [l[row] - origin[row], p[row] - origin[row], s[row] - origin[row], origin[row]])
+    }
+
     /// SHA-256 of what the model reads: dimensions, spacing to 1e-6 mm, and HU in canonical order as little-endian i16. The same for
     /// every order of the stored axes.
     pub fn sha256(&self) -> String {

@@ -70,6 +70,8 @@ pub struct Slice {
     pub spacing_mm: [f64; 2],
     /// world coordinate (RAS+, mm) of the slice's centre along the axis that the index follows
     pub position_mm: f64,
+    /// slices that it holds the highest values of; 1 for a slice alone
+    pub slices: usize,
 }
 
 /// A slice of the volume.
@@ -91,7 +93,7 @@ pub fn slab(volume: &Volume, plane: Plane, index: usize, slab_mm: f64) -> Result
     let view = volume.orientation().view(volume.stored_dims());
     let voxels = volume.stored_voxels();
     let mut hu = vec![i16::MIN; dims[x] * dims[y]];
-    for depth in slab {
+    for depth in slab.clone() {
         for (row, line) in hu.chunks_exact_mut(dims[x]).enumerate() {
             let mut at = [0; 3];
             at[y] = if plane.rows_are_reversed() { dims[y] - 1 - row } else { row };
@@ -109,7 +111,14 @@ pub fn slab(volume: &Volume, plane: Plane, index: usize, slab_mm: f64) -> Result
     let stored = volume.orientation().index_to_stored(centre, volume.stored_dims());
     let row = volume.affine()[z];
     let position_mm = row[0] * stored[0] + row[1] * stored[1] + row[2] * stored[2] + row[3];
-    Ok(Slice { hu, width: dims[x], height: dims[y], spacing_mm: [spacing[x], spacing[y]], position_mm })
+    Ok(Slice {
+        hu,
+        width: dims[x],
+        height: dims[y],
+        spacing_mm: [spacing[x], spacing[y]],
+        position_mm,
+        slices: slab.len(),
+    })
 }
 
 /// A slice of the model grid; indices count like those of [`slice()`](fn@slice), over the grid's samples.
@@ -147,7 +156,8 @@ pub fn model_slab(preprocessor: &Preprocessor<'_>, plane: Plane, index: usize, s
     let mut centre = config.grid.map(|n| (n as f64 - 1.0) / 2.0);
     centre[z] = index as f64;
     let position_mm = map.model_to_world(centre)[plane.axes()[2]];
-    Ok(Slice { hu, width, height, spacing_mm: [config.spacing_mm[x], config.spacing_mm[y]], position_mm })
+    let spacing_mm = [config.spacing_mm[x], config.spacing_mm[y]];
+    Ok(Slice { hu, width, height, spacing_mm, position_mm, slices: slab.len() })
 }
 
 fn check_index(index: usize, count: usize) -> Result<()> {

@@ -6,7 +6,10 @@
 use crate::error::Error;
 use crate::error::NOTICE;
 use crate::error::Result;
+use crate::volume::Limits;
 use crate::volume::Volume;
+use crate::volume::container::sniff;
+use crate::volume::header::Header;
 use crate::volume::orientation::column_norms;
 use crate::volume::orientation::direction_cosines;
 use crate::volume::orientation::lps_affine;
@@ -68,7 +71,7 @@ impl<'a> Image<'a> {
 
     /// The bytes of a `.nii` file.
     pub fn to_nii(&self) -> Vec<u8> {
-        let mut file = header(self.dims, &self.affine, INT16);
+        let mut file = header(self.dims, &Forms::of(&self.affine), INT16);
         file.reserve_exact(2 * self.voxels.len());
         for voxel in self.voxels {
             file.extend_from_slice(&voxel.to_le_bytes());
@@ -101,25 +104,73 @@ pub fn voxel_header(dims: [usize; 3], spacing_mm: [f64; 3], orientation: &str) -
         return Err(Error::InvalidArgument("spacings above 0 and an orientation such as LPS expected".into()));
     }
     check(dims, &affine)?;
-    Ok(header(dims, &affine, INT16))
+    Ok(header(dims, &Forms::of(&affine), INT16))
+}
+
+/// Where a header says that its voxels lie, in mm: both forms with their codes.
+#[derive(Debug, Clone)]
+pub(crate) struct Forms {
+    /// qfac, then the spacing along the stored axes
+    pixdim: [f64; 4],
+    qform_code: i16,
+    sform_code: i16,
+    /// b, c, d, then the offset x, y, z
+    quatern: [f64; 6],
+    srow: [[f64; 4]; 3],
+}
+
+impl Forms {
+    /// Both forms say what the affine says; without a quaternion for it the sform alone.
+    pub(crate) fn of(affine: &[[f64; 4]; 3]) -> Self {
+        let [x, y, z] = column_norms(affine);
+        let shift = affine.map(|row| row[3]);
+        let quaternion = quaternion(affine);
+        let ([b, c, d], qfac) = quaternion.unwrap_or(([0.0; 3], 1.0));
+        let quatern = if quaternion.is_some() { [b, c, d, shift[0], shift[1], shift[2]] } else { [0.0; 6] };
+        let qform_code = if quaternion.is_some() { SCANNER } else { 0 };
+        Self { pixdim: [qfac, x, y, z], qform_code, sform_code: SCANNER, quatern, srow: *affine }
+    }
+
+    /// Those of the file that a volume was read from, whatever was assumed or corrected in reading it: other programs place the volume
+    /// by them, and a map must fall on it. `None` without a header that says so.
+    pub(crate) fn of_file(volume: &Volume) -> Option<Self> {
+        let preamble = &volume.source().preamble;
+        let kind = sniff(preamble).ok()?;
+        let header = Header::parse(preamble.get(..kind.header_bytes())?, kind, &Limits::default()).ok()?;
+        let (fields, mm) = (&header.fields, header.to_mm);
+        let pixdim = [1, 2, 3].map(|axis| fields.pixdim[axis].abs() * mm);
+        let numbers = pixdim.iter().chain(&fields.quatern).chain(fields.srow.iter().flatten());
+        if !numbers.into_iter().all(|x| x.is_finite()) || pixdim.iter().any(|&x| x <= 0.0) {
+            return None;
+        }
+        let [b, c, d, x, y, z] = fields.quatern;
+        let qfac = if fields.pixdim[0] < 0.0 { -1.0 } else { 1.0 };
+        Some(Self {
+            pixdim: [qfac, pixdim[0], pixdim[1], pixdim[2]],
+            qform_code: i16::try_from(fields.qform_code).ok()?,
+            sform_code: i16::try_from(fields.sform_code).ok()?,
+            quatern: [b, c, d, x * mm, y * mm, z * mm],
+            srow: fields.srow.map(|row| row.map(|x| x * mm)),
+        })
+    }
 }
 
 /// The bytes of a `.nii.gz` file of f32, made of rows along the first axis: `row(j, k, out)` adds one to `out`. Time 0, no name; the
 /// notice is its description, `comment` an extension unless it is empty.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] and [`Error::TooBig`] as [`Image::new`], and for a comment of more than 1 MiB.
+/// [`Error::TooBig`] for an axis over 32767, [`Error::InvalidArgument`] for a comment of more than 1 MiB.
 pub(crate) fn f32_nii_gz(
     dims: [usize; 3],
-    affine: [[f64; 4]; 3],
+    forms: &Forms,
     comment: &str,
     mut row: impl FnMut(usize, usize, &mut Vec<f32>),
 ) -> Result<Vec<u8>> {
-    check(dims, &affine)?;
+    check_axes(dims)?;
     // Rows repeat: the fastest level packs them as small as any.
     let mut gzip = packer(Compression::fast());
     let mut put = |bytes: &[u8]| gzip.write_all(bytes).expect("writing to a Vec cannot fail");
-    let mut start = header(dims, &affine, FLOAT32);
+    let mut start = header(dims, forms, FLOAT32);
     start[DESCRIP..DESCRIP + NOTICE.len()].copy_from_slice(NOTICE.as_bytes());
     let extension = extension(comment)?;
     start[VOX_OFFSET - 4] = u8::from(!extension.is_empty());
@@ -163,10 +214,15 @@ fn packer(level: Compression) -> GzEncoder<Vec<u8>> {
     GzBuilder::new().mtime(0).write(Vec::new(), level)
 }
 
-fn check(dims: [usize; 3], affine: &[[f64; 4]; 3]) -> Result<()> {
-    if let Some(n) = dims.iter().find(|&&n| i16::try_from(n).is_err()) {
-        return Err(Error::TooBig { size: format!("{n} voxels along an axis"), limit: i16::MAX.to_string() });
+fn check_axes(dims: [usize; 3]) -> Result<()> {
+    match dims.iter().find(|&&n| i16::try_from(n).is_err()) {
+        Some(n) => Err(Error::TooBig { size: format!("{n} voxels along an axis"), limit: i16::MAX.to_string() }),
+        None => Ok(()),
     }
+}
+
+fn check(dims: [usize; 3], affine: &[[f64; 4]; 3]) -> Result<()> {
+    check_axes(dims)?;
     let usable = affine.iter().flatten().all(|x| x.is_finite()) && column_norms(affine).iter().all(|&n| n > 0.0);
     if !usable {
         return Err(Error::InvalidArgument("affine must be finite with three directions".into()));
@@ -175,7 +231,7 @@ fn check(dims: [usize; 3], affine: &[[f64; 4]; 3]) -> Result<()> {
 }
 
 /// Everything before the voxels; `datatype` is its code and its bits.
-fn header(dims: [usize; 3], affine: &[[f64; 4]; 3], datatype: [i16; 2]) -> Vec<u8> {
+fn header(dims: [usize; 3], forms: &Forms, datatype: [i16; 2]) -> Vec<u8> {
     let mut file = vec![0; VOX_OFFSET];
     let mut put = |at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, &348i32.to_le_bytes());
@@ -186,24 +242,18 @@ fn header(dims: [usize; 3], affine: &[[f64; 4]; 3], datatype: [i16; 2]) -> Vec<u
     }
     put(70, &datatype[0].to_le_bytes());
     put(72, &datatype[1].to_le_bytes());
-    let quaternion = quaternion(affine);
-    let qfac = quaternion.map_or(1.0, |(_, qfac)| qfac);
-    let [x, y, z] = column_norms(affine);
-    for (n, size) in [qfac, x, y, z].into_iter().enumerate() {
+    for (n, size) in forms.pixdim.into_iter().enumerate() {
         put(76 + 4 * n, &(size as f32).to_le_bytes());
     }
     put(108, &(VOX_OFFSET as f32).to_le_bytes());
     put(112, &1f32.to_le_bytes());
     put(123, &[2]);
-    put(254, &SCANNER.to_le_bytes());
-    if let Some(([b, c, d], _)) = quaternion {
-        put(252, &SCANNER.to_le_bytes());
-        let shift = affine.map(|row| row[3]);
-        for (n, value) in [b, c, d].into_iter().chain(shift).enumerate() {
-            put(256 + 4 * n, &(value as f32).to_le_bytes());
-        }
+    put(252, &forms.qform_code.to_le_bytes());
+    put(254, &forms.sform_code.to_le_bytes());
+    for (n, value) in forms.quatern.into_iter().enumerate() {
+        put(256 + 4 * n, &(value as f32).to_le_bytes());
     }
-    for (n, value) in affine.iter().flatten().enumerate() {
+    for (n, value) in forms.srow.iter().flatten().enumerate() {
         put(280 + 4 * n, &(*value as f32).to_le_bytes());
     }
     put(344, b"n+1\0");

@@ -10,6 +10,7 @@ use crate::npy::parse_npz;
 use crate::parity_body::CASES;
 use crate::parity_body::Case;
 use crate::parity_body::Folder;
+use crate::synthetic_files;
 use ctmatch::device::Device;
 use ctmatch::model::stages::Stages;
 use ctmatch::rank::Latent;
@@ -28,6 +29,7 @@ use ctmatch::volume::Cubes;
 use ctmatch::volume::GridMap;
 use ctmatch::volume::Image;
 use ctmatch::volume::MapGrid;
+use ctmatch::volume::OrientationMode;
 use ctmatch::volume::PreprocessConfig;
 use ctmatch::volume::Preprocessor;
 use ctmatch::volume::ReadOptions;
@@ -37,6 +39,7 @@ use flate2::read::GzDecoder;
 use pollster::block_on;
 use safetensors::SafeTensors;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
 use std::path::PathBuf;
@@ -372,6 +375,43 @@ fn tilted(letters: &str, spacing_mm: [f64; 3], degrees: f64) -> Volume {
 }
 
 #[test]
+fn a_map_lies_where_the_file_says_that_its_voxels_lie() {
+    let config = PreprocessConfig { grid: [12, 20, 20], ..PreprocessConfig::default() };
+    let options = ReadOptions { orientation: OrientationMode::AssumeLps, ..ReadOptions::default() };
+    let mut codes = BTreeSet::new();
+    for (name, file) in synthetic_files::files() {
+        let short = |bytes: &[u8], at: usize| i16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        let float = |bytes: &[u8], at: usize| f32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+        let plain = file.len() > 352 && file[..4] == 348i32.to_le_bytes() && &file[344..348] == b"n+1\0";
+        // Numbers that place nothing are not handed on.
+        let placed = |at: usize| float(&file, at).is_finite() && (at >= 92 || float(&file, at) != 0.0);
+        if !plain || file[123] & 7 != 2 || !(80..92).chain(256..328).step_by(4).all(placed) {
+            continue;
+        }
+        // Whatever is assumed in reading: other programs go by the file.
+        for options in [&ReadOptions::default(), &options] {
+            let Ok(volume) = read(&file, options) else { continue };
+            let cubes = Cubes::new(&volume, &config, [3, 5, 4]).unwrap();
+            let mut map = Vec::new();
+            let packed = cubes.to_nii_gz(&vec![1.0; cubes.len()], MapGrid::Native, "").unwrap();
+            GzDecoder::new(packed.as_slice()).read_to_end(&mut map).unwrap();
+            for at in [252, 254] {
+                assert_eq!(short(&map, at), short(&file, at), "{name} {at}");
+            }
+            for at in (80..92).step_by(4) {
+                assert_eq!(float(&map, at), float(&file, at).abs(), "{name} {at}");
+            }
+            assert_eq!(float(&map, 76) < 0.0, float(&file, 76) < 0.0, "{name}");
+            assert_eq!(map[256..328], file[256..328], "{name}");
+            codes.insert((short(&file, 252), short(&file, 254)));
+        }
+    }
+    for kind in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        assert!(codes.iter().any(|(q, s)| (i16::from(*q > 0), i16::from(*s > 0)) == kind), "{kind:?} in {codes:?}");
+    }
+}
+
+#[test]
 fn cubes_are_found_back_through_the_affine_of_the_map() {
     let config = PreprocessConfig { grid: [12, 20, 20], ..PreprocessConfig::default() };
     let patch = [3, 5, 4];
@@ -396,6 +436,11 @@ fn cubes_are_found_back_through_the_affine_of_the_map() {
         let numbers: Vec<f32> = (1..=80).map(|n| n as f32).collect();
         let (dims, affine, values) = parse_map(&cubes.to_nii_gz(&numbers, MapGrid::Native, "").unwrap());
         assert_eq!(dims, volume.stored_dims(), "{named}");
+        let map = GridMap::new(&volume, &config).unwrap();
+        for at in [[0.0; 3], [3.0, 5.0, 7.0], [-1.5, 20.0, 9.25]] {
+            let pairs = world(&volume.canonical_affine(), at).into_iter().zip(map.canonical_to_world(at));
+            assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 1e-9), "{named} {at:?}");
+        }
         let of_file = volume.affine();
         let off = affine.iter().flatten().zip(of_file.iter().flatten()).map(|(a, b)| (a - b).abs());
         assert!(off.fold(0.0, f64::max) < 1e-5, "{named}");

@@ -662,6 +662,26 @@ fn inspect_hides_markers_unless_asked() {
 }
 
 #[test]
+fn inspect_looks_into_the_json_beside_a_volume() {
+    let folder = TempDir::new().unwrap();
+    let volume = folder.path().join("scan.nii");
+    fs::write(&volume, synthetic_files::file("v01_i16_le.nii")).unwrap();
+    let places = || {
+        let (done, json) = run(&["inspect", path(&volume), "--json"]);
+        assert!(done && !hits(&json), "{json}");
+        let json: Value = serde_json::from_str(&json).unwrap();
+        let places = json["identifiers"].as_array().unwrap().iter().map(|found| found["place"].clone());
+        places.collect::<Vec<_>>()
+    };
+    fs::write(folder.path().join("other.json"), r#"{"PatientName": "ZQX^PATIENT"}"#).unwrap();
+    assert_eq!(places(), Vec::<Value>::new());
+    fs::write(folder.path().join("scan.json"), format!(r#"{{"Modality": "CT", "PatientName": "{MARKER}"}}"#)).unwrap();
+    assert!(!places().is_empty() && places().iter().all(|place| place == "sidecar"), "{:?}", places());
+    let (_, shown) = run(&["inspect", path(&volume), "--reveal"]);
+    assert!(shown.contains(MARKER), "{shown}");
+}
+
+#[test]
 fn inspect_says_what_was_not_found_and_writes_clean_copies() {
     let folder = TempDir::new().unwrap();
     let out = folder.path().join("volume.nii.gz");
