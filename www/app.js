@@ -3,14 +3,14 @@
 import { open } from './ctmatch/index.js';
 import { $, button } from './dom.js';
 import { errorText, number, text } from './i18n.js';
-import { isSealed, seal } from './offline.js';
+import { isSealed, seal, touched } from './offline.js';
 
 /** @typedef {string | (() => string)} State a message key, or a line made again when the language changes */
 /** @typedef {{ signal: AbortSignal, onProgress: (progress: import('../pkg/index.js').Progress) => void }} Call */
 /**
  * A volume of this sitting. Only the current one is open; the others can be read again, but for a saved latent (`kept`), which has no source.
  * @typedef {{ id: string, source?: import('../pkg/index.js').VolumeSource, name: string, kept?: import('../pkg/index.js').ImageLatent, reading: import('../pkg/index.js').ReadOptions,
- *   accepted: Set<string>, dims?: readonly number[], latent?: { key: string, image: import('../pkg/index.js').ImageLatent } }} Entry
+ *   metadataJson?: string, accepted: Set<string>, dims?: readonly number[], latent?: { key: string, image: import('../pkg/index.js').ImageLatent } }} Entry
  */
 
 export const MANIFEST = './model/manifest.json';
@@ -75,15 +75,22 @@ const forgets = [];
 /** `forget` drops what a panel keeps beside the state. @param {() => void} forget */
 export const onClear = (forget) => forgets.push(forget);
 
+/** Drawn into by the panels. What is filled once and never again stays. */
+const drawn = document.querySelectorAll('main [id]:empty:not(#planes, #presets, #sample, input, textarea)');
+
 /** As at the start; the next work opens a session. */
 export function clearState() {
   state.session?.close();
   failed = undefined;
+  noted = '';
   Object.assign(state, {
     session: undefined, stale: true, entries: [], entry: undefined, volume: undefined, refused: undefined, revealed: undefined, result: undefined,
     loadedRef: undefined,
   });
   for (const forget of forgets) forget();
+  // A hidden panel still holds what it drew, and a field what was typed.
+  for (const place of drawn) place.replaceChildren();
+  for (const field of /** @type {NodeListOf<HTMLInputElement>} */ (document.querySelectorAll('textarea, input:not([type]), input[type="search"]'))) field.value = field.defaultValue;
   changed(...renders.keys());
 }
 
@@ -138,10 +145,21 @@ function renderError() {
   $('error-actions').replaceChildren(...keys.map((key) => button(text(key), actions[key], { 'data-cure': key })));
 }
 
-/** @param {unknown} error */
-export function showError(error) {
+/** @param {unknown} error @param {() => unknown} [again] what its cures try again */
+export function showError(error, again) {
   state.error = error;
+  if (again) failed = again;
   renderError();
+}
+
+/** Said as soon as no work has a last line of its own. @type {State} */
+let noted = '';
+
+/** @param {State} line */
+export function note(line) {
+  if (state.running) noted = line;
+  else state.status = line;
+  renderStatus();
 }
 
 // An estimate from less is a guess (A-1).
@@ -206,7 +224,9 @@ export async function run(first, work) {
   renderError();
   changed('controls');
   try {
-    state.status = (await work({ signal: controller.signal, onProgress })) ?? '';
+    const line = await work({ signal: controller.signal, onProgress });
+    state.status = line ?? noted;
+    if (line === undefined) noted = '';
   } catch (error) {
     if (controller.signal.aborted) state.status = 'cancelled';
     else {
@@ -217,6 +237,7 @@ export async function run(first, work) {
     }
   }
   state.running = undefined;
+  touched(state.session?.info.urls);
   renderStatus();
   renderTime();
   changed('controls');
@@ -269,13 +290,17 @@ function forgetOthers({ model, variant }) {
 /** A latent of this session's device: no new result is of two. @param {Entry} entry @param {import('../pkg/index.js').Session} session */
 export const hasLatent = ({ kept, latent }, { info }) => latent !== undefined && (kept !== undefined || latent.image.provenance.backend === info.backend);
 
+/** @param {import('../pkg/index.js').Session} session @param {Entry} entry @param {Call} call */
+export const readEntry = (session, { source, reading, metadataJson }, call) =>
+  session.readVolume(/** @type {import('../pkg/index.js').VolumeSource} */ (source), { ...reading, ...(metadataJson !== undefined && { metadataJson }), ...call });
+
 /** A session with the present settings. A volume that was open is read again. @param {Call} call */
 export async function freshSession(call) {
   if (state.session && !state.stale) return state.session;
   await state.session?.close();
   Object.assign(state, { session: undefined, volume: undefined, stale: true });
   state.session = await open({ ...call, backend: chosenBackend(), allowSoftwareAdapter: $('allow-software').checked });
-  if (state.entry) state.volume = await state.session.readVolume(state.entry.source, { ...state.entry.reading, ...call });
+  if (state.entry) state.volume = await readEntry(state.session, state.entry, call);
   state.stale = false;
   changed('volume', 'result', 'entries', 'model');
   return state.session;
@@ -290,7 +315,14 @@ export async function withModel(call) {
       if (progress.phase === 'weights') state.weightsFrom = progress.source;
       call.onProgress(progress);
     };
-    await session.loadModel(typeof modelRef === 'string' ? new URL(modelRef, document.baseURI) : modelRef, { ...call, onProgress });
+    const load = (ref) => session.loadModel(ref, { ...call, onProgress });
+    const ref = typeof modelRef === 'string' ? new URL(modelRef, document.baseURI) : modelRef;
+    await load(ref).catch(async (error) => {
+      // Sealed, or without a network: the manifest that is known, and of the weights what the cache holds.
+      const { url, status } = error?.detail ?? {};
+      if (error?.code !== 'NETWORK' || status !== undefined || url !== String(ref) || !state.manifest) throw error;
+      await load(state.manifest).catch((second) => { throw second?.code === 'NETWORK' ? error : second; });
+    });
     state.loadedRef = modelRef;
     await seal();
     forgetOthers(session.info);

@@ -24,6 +24,13 @@ const NOT_GIVEN = 'Not given.';
 /** @param {string | undefined} section */
 const given = (section = '') => (section.trim() === NOT_GIVEN ? '' : section);
 
+/**
+ * What the model is given of a text (R-2). The package says so of whole reports when it reads them, before there is a model: of sections and
+ * of what is edited it would only when they are encoded.
+ * @param {string | undefined} written
+ */
+const compared = (written) => given(written).replaceAll(/["'()]/g, '');
+
 export class Candidates {
   /** @type {Candidate[]} */
   rows = [];
@@ -32,27 +39,58 @@ export class Candidates {
   merged = 0;
   leftOut = 0;
   #numbered = 0;
+  /** Of this list in this view. */
+  #apart = { rows: this.rows, count: 0, view: this.view, usable: /** @type {Candidate[]} */ ([]), equal: 0 };
 
   /** True where a report has sections to choose from. */
   get hasSections() {
     return this.rows.some(({ findings, impression }) => given(findings) || given(impression));
   }
 
-  /** What is compared of a report; empty where it has no such section. @param {Candidate} row */
+  /** What is compared of a report, as it is written; empty where it has no such section. @param {Candidate} row */
   textOf(row) {
     return this.view === 'full' ? row.text : given(row[this.view]);
   }
 
-  /** Those with something to compare. */
+  /** Those with something to compare, each text once (R-4): different reports can have an equal section. */
   get usable() {
-    return this.rows.filter((row) => (row.latent ? row.latent.view === this.view : this.textOf(row).trim() !== ''));
+    return this.#toldApart().usable;
+  }
+
+  /** How many are left out because one before them is equal. */
+  get equal() {
+    return this.#toldApart().equal;
+  }
+
+  /** Why nothing can be compared, as a message key. */
+  get missing() {
+    if (this.rows.length === 0) return 'needs_reports';
+    return this.usable.length === 0 ? 'needs_section' : undefined;
+  }
+
+  /** Once per change: the page asks often, for up to 5,000 texts. */
+  #toldApart() {
+    const { rows, view } = this;
+    if (this.#apart.rows === rows && this.#apart.count === rows.length && this.#apart.view === view) return this.#apart;
+    const keys = new Set();
+    const usable = [];
+    let equal = 0;
+    for (const row of rows) {
+      const key = row.latent ? (row.latent.view === view ? row.latent.textSha256 : '') : compared(this.textOf(row));
+      if (key.trim() === '') continue;
+      if (keys.has(key)) equal += 1;
+      else usable.push(row);
+      keys.add(key);
+    }
+    this.#apart = { rows, count: rows.length, view, usable, equal };
+    return this.#apart;
   }
 
   /** @param {readonly import('../pkg/index.js').Report[]} reports */
   add(reports) {
     const fresh = ({ text, findings, impression, label }) =>
       ({ text, ...(findings ? { findings } : {}), ...(impression ? { impression } : {}), ...(label ? { label } : {}) });
-    this.#take(reports.filter(({ text }) => text.trim() !== ''), ({ text }) => text, fresh);
+    this.#take(reports.filter(({ text }) => compared(text).trim() !== ''), ({ text }) => compared(text), fresh);
   }
 
   /** Latents without their texts. @param {import('../pkg/index.js').ReportSet} set */
@@ -68,7 +106,7 @@ export class Candidates {
    * @param {readonly T[]} given @param {(row: any) => string} key equal for what is merged @param {(one: T) => Omit<Candidate, 'id'>} fresh
    */
   #take(given, key, fresh) {
-    const known = new Set(this.rows.map((row) => (row.latent ? row.latent.textSha256 : row.text)));
+    const known = new Set(this.rows.map((row) => (row.latent ? row.latent.textSha256 : compared(row.text))));
     const ids = new Set(this.rows.map((row) => row.id));
     for (const one of given) {
       if (known.has(key(one))) {
@@ -97,8 +135,10 @@ export class Candidates {
    */
   edit(id, change) {
     const others = this.rows.filter((row) => row.id !== id);
-    if (change.text.trim() === '') return 'edit_empty';
-    if (this.view === 'full' && others.some((row) => row.text === change.text)) return 'edit_equal';
+    const wanted = compared(change.text);
+    if (wanted.trim() === '') return 'edit_empty';
+    const isNew = this.rows.some((row) => row.id === id && this.textOf(row) !== change.text);
+    if (isNew && others.some((row) => compared(this.textOf(row)) === wanted)) return 'edit_equal';
     if (change.id.trim() === '' || others.some((row) => row.id === change.id)) return 'edit_id_taken';
     this.rows = this.rows.map((row) => {
       if (row.id !== id) return row;
@@ -109,6 +149,12 @@ export class Candidates {
       return { id: change.id, ...sections, text: sections.findings + sections.impression, label: row.label };
     });
     return undefined;
+  }
+
+  /** Takes out those that turned out to be equal to others. @param {Set<Candidate>} equal */
+  merge(equal) {
+    this.rows = this.rows.filter((row) => !equal.has(row));
+    this.merged += equal.size;
   }
 
   /** @param {string} id */

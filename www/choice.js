@@ -1,7 +1,8 @@
 // Multiple choice without the page: items, order, outcomes and totals (VIEWER_AND_RANKING_UI.md 8).
 
 /**
- * @typedef {{ id: string, image: string, options: { report: Record<string, unknown>, isTrue: boolean, kind: string }[] }} Item
+ * @typedef {{ id: string, image: string, options: { report: Record<string, unknown>, isTrue: boolean, kind: string }[] }} Item without a true
+ * option its answer is not known
  * `margin`: cosine of the true option less that of the best other one; `tied`: options that share the first rank with the true one
  * @typedef {{ options: number, correct: boolean, tied: number, margin: number, reader?: boolean, kind: string }} Outcome
  */
@@ -35,7 +36,9 @@ export function parseItems(content) {
     if (typeof image !== 'string') throw refuse(`item ${i + 1} names no volume`);
     if (options.length < OPTIONS.least || options.length > OPTIONS.most) throw refuse(`item ${i + 1} should have 2 to 16 options, found ${options.length}`);
     const isTrue = (option) => Number(option?.label) === 1;
-    if (options.filter(isTrue).length !== 1) throw refuse(`item ${i + 1} should have one option with label 1`);
+    // The answer is optional (R-17); labels that say it must say which.
+    const isAnswered = options.some((option) => (option?.label ?? undefined) !== undefined);
+    if (isAnswered && options.filter(isTrue).length !== 1) throw refuse(`item ${i + 1} should have one option with label 1, or no labels`);
     return {
       id: String(item.id ?? i + 1), image: volumeName(image),
       options: options.map(({ label, kind, src, distance, edits, meta, ...report }) =>

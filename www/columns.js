@@ -11,10 +11,11 @@ const BYTE_ORDER_MARK = '239,187,191';
 
 /**
  * Asks which columns are the report.
- * @param {Blob} file
- * @returns {Promise<Blob | undefined>} the table as the package understands it; undefined when the person closes the dialog
+ * @param {Blob} file @param {boolean} [maybeText] nobody said that it is a table
+ * @returns {Promise<Blob | undefined>} the table as the package understands it, the file itself where it is none; undefined when the person
+ *   closes the dialog
  */
-export async function chooseColumns(file) {
+export async function chooseColumns(file, maybeText = false) {
   // `text` drops a byte order mark. A character that is cut at the end is in no first record.
   const content = await file.slice(0, HEAD_BYTES).text();
   const delimiter = delimiterOf(content);
@@ -46,11 +47,13 @@ export async function chooseColumns(file) {
   check();
 
   const dialog = $('columns');
+  $('columns-text').hidden = !maybeText;
   dialog.returnValue = '';
   dialog.showModal();
   $('columns-use').focus();
   await new Promise((closed) => dialog.addEventListener('close', closed, { once: true }));
   $('columns-table').replaceChildren();
+  if (dialog.returnValue === 'text') return file;
   if (dialog.returnValue !== 'use') return undefined;
   const bytes = new TextEncoder().encode(content.slice(0, head.end)).length;
   const mark = new Uint8Array(await file.slice(0, 3).arrayBuffer()).join() === BYTE_ORDER_MARK ? 3 : 0;

@@ -1,5 +1,6 @@
 // The candidates as one set of latents: those with a text are encoded, those of a saved set have theirs.
 
+import { changed, state } from './app.js';
 import { candidates } from './candidates.js';
 
 /** @typedef {import('../pkg/index.js').ReportSet} ReportSet @typedef {import('./candidates.js').Candidate} Candidate */
@@ -20,6 +21,15 @@ export async function encodeCandidates(session, call) {
   const written = rows.filter(({ latent }) => !latent);
   const encoded = written.length > 0 || rows.length === 0 ? await session.encodeReports(written, { ...call, view }) : undefined;
   if (encoded) for (const [i, { tokens, truncated }] of encoded.rows.entries()) Object.assign(written[i], { tokens, truncated });
+  // Of a saved report only the hash is known: that its text is here too shows now.
+  const hashes = new Set(encoded?.rows.map(({ textSha256 }) => textSha256));
+  const equal = new Set(rows.filter(({ latent }) => latent && hashes.has(latent.textSha256)));
+  if (equal.size > 0) {
+    candidates.merge(equal);
+    state.result = undefined;
+    changed('candidates', 'result');
+    return encodeCandidates(session, call);
+  }
   if (encoded && written.length === rows.length) return { rows, set: encoded };
 
   const length = (encoded ? encoded.vectors.length / encoded.size : rows[0].latent?.vector.length) ?? 0;

@@ -4,6 +4,8 @@ import { on, state } from './app.js';
 import { $, bar, csvText, download, element, headings } from './dom.js';
 import { explanationOf } from './evidence.js';
 import { currentLanguage, findingText, languageTag, number, text } from './i18n.js';
+import { legend } from './legend.js';
+import { ABOVE, BELOW } from './overlay.js';
 import { conditions, noticeText } from './record.js';
 import { bodyOf } from './reports.js';
 import { contextText, cosineText, percent } from './results.js';
@@ -54,8 +56,10 @@ export function csv(run) {
 
 const IMAGE_WIDTH = 560;
 const LINE = 16;
+const MARGIN = 6;
+const SCALE_WIDTH = 240;
 
-/** A plane as it is shown, its letters, and under it the slice, the window and the notice. @param {import('./viewer.js').Viewer['views'][number]} view */
+/** A plane as it is shown, its letters, and under it the slice, the window, the map's scale and label, and the notice. @param {import('./viewer.js').Viewer['views'][number]} view */
 function picture(view) {
   const { canvas: source, map, look, slice } = view;
   if (!slice) return undefined;
@@ -63,7 +67,12 @@ function picture(view) {
   const height = Math.round(IMAGE_WIDTH / ratio);
   const canvas = element('canvas', { width: IMAGE_WIDTH });
   const context = canvas.getContext('2d');
-  const lines = [view.caption.textContent, text('window_of', { width: viewer.width, level: viewer.level }), ...noticeLines(context)];
+  const scale = map.hidden ? undefined : legend();
+  const lines = [
+    view.caption.textContent, text('window_of', { width: viewer.width, level: viewer.level }),
+    ...(scale ? [scale, ...wrapped(context, scale.label), ...(scale.relative ? wrapped(context, scale.relative) : [])] : []),
+    ...wrapped(context, noticeText(state.session?.info.model?.license)),
+  ];
   canvas.height = height + LINE * (lines.length + 0.5);
   context.fillStyle = '#000';
   context.fillRect(0, 0, canvas.width, canvas.height);
@@ -87,18 +96,35 @@ function picture(view) {
   for (const [edge, letter] of view.letters) context.fillText(letter.textContent, ...at[edge]);
   context.textAlign = 'left';
   context.font = '12px system-ui, sans-serif';
-  lines.forEach((line, i) => context.fillText(line, 6, height + LINE * (i + 1)));
+  for (const [i, line] of lines.entries()) {
+    const y = height + LINE * (i + 1);
+    if (typeof line === 'string') context.fillText(line, MARGIN, y);
+    else drawScale(context, line, y);
+  }
   return element('img', { src: canvas.toDataURL('image/png'), alt: view.caption.textContent, width: IMAGE_WIDTH, height: canvas.height });
 }
 
-/** The notice in lines that fit. @param {CanvasRenderingContext2D} context */
-function noticeLines(context) {
+/** The colours of overlay.js over black, between their ends. @param {CanvasRenderingContext2D} context @param {{ low: string, high: string, unit: string }} scale @param {number} y of the line */
+function drawScale(context, { low, high, unit }, y) {
+  const from = MARGIN + context.measureText(low).width + MARGIN;
+  const colours = context.createLinearGradient(from, 0, from + SCALE_WIDTH, 0);
+  [BELOW, [0, 0, 0], ABOVE].forEach((colour, i) => colours.addColorStop(i / 2, `rgb(${colour.join()})`));
+  context.fillText(low, MARGIN, y);
+  context.fillText(`${high} ${unit}`, from + SCALE_WIDTH + MARGIN, y);
+  context.fillStyle = colours;
+  context.fillRect(from, y - 10, SCALE_WIDTH, 11);
+  context.fillStyle = context.strokeStyle = '#fff';
+  context.strokeRect(from - 0.5, y - 10.5, SCALE_WIDTH + 1, 12);
+}
+
+/** A paragraph in lines that fit. @param {CanvasRenderingContext2D} context @param {string} paragraph */
+function wrapped(context, paragraph) {
   context.font = '12px system-ui, sans-serif';
   const lines = [''];
-  for (const word of noticeText(state.session?.info.model?.license).match(/\S+\s*|\s+/g) ?? []) {
+  for (const word of paragraph.match(/\S+\s*|\s+/g) ?? []) {
     // Chinese has no spaces: what is too long is cut anywhere.
     for (const piece of context.measureText(word).width > IMAGE_WIDTH / 2 ? [...word] : [word]) {
-      if (context.measureText(lines.at(-1) + piece).width > IMAGE_WIDTH - 12) lines.push('');
+      if (context.measureText(lines.at(-1) + piece).width > IMAGE_WIDTH - 2 * MARGIN) lines.push('');
       lines[lines.length - 1] += piece;
     }
   }
@@ -142,6 +168,7 @@ export function html(run) {
   const fact = ([key, value]) => element('tr', {}, element('th', { scope: 'row' }, text(key)), element('td', {}, value));
   const { input, model, runtime } = saved;
   const zeroShot = zeroShotOf(image);
+  const scale = legend();
   made.body.append(element('main', {},
     element('h1', {}, text('title')),
     element('p', { className: 'notice' }, noticeText(model.licence)),
@@ -155,6 +182,7 @@ export function html(run) {
       ...(set ? [['view', text(`view_${set.view}`)]] : []), ...(saved.created_utc ? [['created', saved.created_utc]] : []),
     ].map(fact)),
     element('p', {}, ...viewer.views.flatMap((view) => picture(view) ?? [])),
+    ...(scale ? [`${text('evidence')}: ${scale.low} … ${scale.high} ${scale.unit}`, scale.label, ...(scale.relative ? [scale.relative] : [])].map((line) => element('p', {}, line)) : []),
     ...(ranking ? ranked(run, saved) : []),
     ...(zeroShot ? [element('h2', {}, text('zero_shot')), element('p', {}, text('zero_shot_note')),
       element('table', {}, ...zeroShot.rows.map(({ finding, score }) => element('tr', {}, element('th', { scope: 'row' }, findingText(finding)), element('td', { className: 'number' }, percent(score)))))] : []),

@@ -8,6 +8,7 @@ import { $, download, element, headings } from './dom.js';
 import { encodeCandidates, otherModel } from './encode.js';
 import { number, text } from './i18n.js';
 import { noticeText } from './record.js';
+import { isShared, ranksOf } from './ties.js';
 import { newEntry } from './volume.js';
 
 /** @typedef {import('../pkg/index.js').Store} Store @typedef {import('../pkg/index.js').Hit} Hit */
@@ -16,7 +17,7 @@ const HITS = 10;
 
 /** `session`: the one that has the store open. @type {{ source: Blob, store: Store, session: unknown } | undefined} */
 let archive;
-/** `image`: the latent that was asked with. @type {{ image: unknown, find: string, hits: Hit[] } | undefined} */
+/** `image`: the latent that was asked with; `ranks`: of the hits. @type {{ image: unknown, find: string, hits: Hit[], ranks: number[] } | undefined} */
 let found;
 
 /** @param {File} file */
@@ -108,10 +109,11 @@ async function openArchive(call) {
 }
 
 const search = () => run('phase_model', async (call) => {
-  const { image } = await encodedVolume(call);
+  const { session, image } = await encodedVolume(call);
   const store = await openArchive(call);
   const find = $('store-find').value;
-  found = { image, find, hits: await store.search(image, { find, topK: HITS, signal: call.signal }) };
+  const hits = await store.search(image, { find, topK: HITS, signal: call.signal });
+  found = { image, find, hits, ranks: ranksOf(hits.map(({ cosine }) => cosine), session.info.model?.tieTolerance ?? 0) };
   changed('entries');
   return 'store_done';
 });
@@ -130,7 +132,9 @@ function renderStore() {
   if (found && found.image !== state.entry?.latent?.image) found = undefined;
   $('store-hits').hidden = !found;
   $('store-head').replaceChildren(...headings([['col_rank', 'number'], [found?.find === 'volumes' ? 'volume' : 'col_report', ''], ['col_cosine', 'number']]));
-  $('store-rows').replaceChildren(...(found?.hits ?? []).map(({ id, cosine }, i) => element('tr', {}, element('td', { className: 'number' }, String(i + 1)),
+  const { hits, ranks } = found ?? { hits: [], ranks: [] };
+  const tie = (rank) => (isShared(ranks, rank) ? [' ', element('span', { className: 'tie' }, text('tie'))] : []);
+  $('store-rows').replaceChildren(...hits.map(({ id, cosine }, i) => element('tr', {}, element('td', { className: 'number' }, String(ranks[i]), ...tie(ranks[i])),
     element('th', { scope: 'row' }, id), element('td', { className: 'number' }, number(cosine, { minimumFractionDigits: 3, maximumFractionDigits: 3 })))));
 }
 on('entries', renderStore);
@@ -140,10 +144,12 @@ on('controls', () => {
   const busy = state.running !== undefined;
   const encodes = (what) => purpose() === 'match' || purpose() === what;
   const why = purpose() === 'reports' ? 'only_reports' : missingVolume();
-  const noReports = candidates.usable.length === 0 || !encodes('reports');
-  $('kept-volume').disabled = busy || why !== undefined;
-  $('kept-reports').disabled = busy || noReports;
-  $('kept-store').disabled = busy || (noReports && !state.entries.some(({ latent }) => latent));
+  const noReports = encodes('reports') ? candidates.missing : `only_${purpose()}`;
+  const nothing = noReports && !state.entries.some(({ latent }) => latent) ? 'kept_nothing' : undefined;
+  for (const [id, lack] of Object.entries({ 'kept-volume': why, 'kept-reports': noReports, 'kept-store': nothing })) {
+    $(id).disabled = busy || lack !== undefined;
+    $(`${id}-hint`).textContent = !busy && lack ? text(lack) : '';
+  }
   for (const id of ['kept-load', 'store-close']) $(id).disabled = busy;
   $('store-search').disabled = busy || why !== undefined;
   $('store-hint').textContent = why ? text(why) : '';

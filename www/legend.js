@@ -24,6 +24,19 @@ export function cellSize({ dims, min, max }, spacingMm) {
 
 const isOn = () => $('map-on').getAttribute('aria-pressed') === 'true';
 
+/** @param {Given} map @param {number} most @param {readonly number[]} spacingMm */
+function wordsOf(map, most, spacingMm) {
+  const end = (value) => number(value, { maximumSignificantDigits: 2, signDisplay: 'exceptZero' });
+  return { low: end(-most), high: end(most), unit: map.unit, label: text(map.exact ? 'map_share' : 'map_other', { mm: cellSize(map, spacingMm) }) };
+}
+
+/** What belongs to the map wherever it is shown: the ends of its scale, its label and what was taken from it. */
+export function legend() {
+  const { map, volume } = viewer;
+  if (!given || !map || !volume) return undefined;
+  return { ...wordsOf(given, largest(map), volume.spacingMm), relative: $('map-relative').checked ? text('map_relative') : undefined };
+}
+
 function render() {
   const { volume } = viewer;
   $('legend').hidden = !given || !volume;
@@ -34,13 +47,12 @@ function render() {
   const values = $('map-relative').checked ? lessMean(given.values) : given.values;
   const map = { ...given, values, opacity: Number($('map-opacity').value), threshold: Number($('map-threshold').value), outlines: $('map-outlines').checked };
   viewer.showMap(isOn() ? map : undefined);
-  const most = largest(map);
   for (const id of ['map-opacity', 'map-threshold']) $(id).setAttribute('aria-valuetext', number(Number($(id).value), { style: 'percent' }));
-  const end = (value) => number(value, { maximumSignificantDigits: 2, signDisplay: 'exceptZero' });
-  $('legend-low').textContent = end(-most);
-  $('legend-high').textContent = end(most);
-  $('legend-unit').textContent = given.unit;
-  $('legend-note').textContent = text(given.exact ? 'map_share' : 'map_other', { mm: cellSize(given, volume.spacingMm) });
+  const { low, high, unit, label } = wordsOf(given, largest(map), volume.spacingMm);
+  $('legend-low').textContent = low;
+  $('legend-high').textContent = high;
+  $('legend-unit').textContent = unit;
+  $('legend-note').textContent = label;
 }
 
 /** Lays a map over the planes, or takes it away. @param {Given | undefined} map */

@@ -4,8 +4,9 @@ import { cures, freshSession, on, renderAll, run, showError, state, tryAgain } f
 import { addFiles, isReportFile } from './reports.js';
 import { $ } from './dom.js';
 import { currentLanguage, setLanguage } from './i18n.js';
-import { isVolumeFile, openVolumes } from './volume.js';
-import { MANIFEST_NAME, useFiles } from './model.js';
+import { describeVolumes, isVolumeFile, metadataAmong, openVolumes } from './volume.js';
+import { useFiles } from './model.js';
+import { MANIFEST_NAME } from './modelfiles.js';
 import { start as showNetwork, unlock } from './offline.js';
 import './results.js';
 import './sample.js';
@@ -73,6 +74,9 @@ for (const type of ['dragenter', 'dragover', 'dragleave', 'drop']) {
     drop.classList.toggle('over', type === 'dragenter' || type === 'dragover');
   });
 }
+/** @param {File} file */
+const isDicomName = ({ name }) => /\.(dcm|ima)$/i.test(name);
+
 /**
  * The files of folders too; of those only what the page can read. Entries must be asked for before anything is waited for.
  * @param {DataTransfer | null} given @returns {Promise<File[]>}
@@ -93,15 +97,27 @@ async function filesOf(given) {
   if (!entries.some(({ isDirectory }) => isDirectory)) return [...(given?.files ?? [])];
   const files = [];
   for (const entry of entries) files.push(...await walk(entry));
-  return files.some(({ name }) => name === MANIFEST_NAME) ? files : files.filter((file) => isVolumeFile(file) || isReportFile(file));
+  if (files.some(({ name }) => name === MANIFEST_NAME)) return files;
+  const known = files.filter((file) => isVolumeFile(file) || isReportFile(file));
+  // What a folder of other files holds, such as DICOM, is told by one of them.
+  return known.length > 0 ? known : files.slice(0, 1);
 }
 
 const take = async (given) => {
-  const files = await filesOf(given);
+  const asked = filesOf(given);
+  await started;
+  if (state.running) return showError(Object.assign(new Error('one piece of work at a time'), { code: 'BUSY' }));
+  // A series of DICOM files has one message.
+  const files = (await asked).filter((file, i, all) => !isDicomName(file) || all.findIndex(isDicomName) === i);
   if (files.some(({ name }) => name === MANIFEST_NAME)) return useFiles(files);
-  const reports = files.filter(isReportFile);
-  const volumes = files.filter((file) => !reports.includes(file));
-  await openVolumes(volumes);
+  const metadata = await metadataAmong(files);
+  const described = new Set([...metadata.values()].map(({ file }) => file));
+  const volumes = files.filter((file) => !isReportFile(file));
+  await openVolumes(volumes, metadata);
+  await describeVolumes(metadata);
+  // What describes no volume here is refused with the reports, and says why.
+  for (const { file } of metadata.values()) described.delete(file);
+  const reports = files.filter((file) => isReportFile(file) && !described.has(file));
   // What was said of the volumes stays when the reports can be read.
   const refused = volumes.length > 0 && state.error;
   await addFiles(reports);
@@ -116,6 +132,6 @@ window.addEventListener('paste', (event) => {
 
 // ---- start
 
-showNetwork(() => state.session?.info.urls ?? []);
+showNetwork();
 speak(keptLanguage());
-run('phase_wasm', async (call) => { await freshSession(call); });
+const started = run('phase_wasm', async (call) => { await freshSession(call); });

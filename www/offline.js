@@ -3,7 +3,7 @@
 
 import { text } from './i18n.js';
 
-/** @typedef {{ version: string, sealed: boolean, complete: boolean }} State */
+/** `stored`: what the service worker has fetched. @typedef {{ version: string, sealed: boolean, complete: boolean, stored: string[] }} State */
 
 // One file from the disk, made by hosting/single.mjs: its policy leaves no way to request anything.
 const SINGLE = location.protocol === 'file:';
@@ -18,8 +18,12 @@ let state;
 let sealWanted = false;
 /** Another tab has put a newer release in this one's place. */
 let replaced = false;
-/** @type {() => readonly string[]} */
-let ownUrls = () => [];
+/** Every address asked for: by the page, by its sessions' workers, and by the service worker when it stored the release. @type {Set<string>} */
+const asked = new Set();
+/** @type {() => void} */
+let settle = () => {};
+/** Until it is known whether the network is sealed. @type {Promise<void>} */
+export const settled = new Promise((resolve) => { settle = resolve; });
 
 /** @template {keyof HTMLElementTagNameMap} T @param {T} tag @param {Record<string, string>} [properties] */
 const make = (tag, properties = {}) => Object.assign(document.createElement(tag), properties);
@@ -79,14 +83,22 @@ function render() {
 }
 
 function renderUrls() {
-  const asked = [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')].map(({ name }) => name);
-  const urls = [...new Set([...asked, ...ownUrls()])].filter((url) => !url.startsWith('data:'));
-  parts.urls.replaceChildren(...urls.map((url) => make('li', { textContent: url })));
+  if (parts.panel.open) parts.urls.replaceChildren(...Array.from(asked, (url) => make('li', { textContent: url })));
 }
+
+/** The worker's requests are in no list of the page's. @param {readonly string[]} [urls] */
+export function touched(urls = []) {
+  const { size } = asked;
+  for (const url of urls) if (!/^(data|blob):/.test(url)) asked.add(url);
+  if (asked.size > size) renderUrls();
+}
+// The browser's own list ends at 250 entries; an observer is told of all.
+for (const type of ['navigation', 'resource']) new PerformanceObserver((list) => touched(list.getEntries().map(({ name }) => name))).observe({ type, buffered: true });
 
 /** @param {string} command @param {ServiceWorker | null} [worker] */
 async function tell(command, worker) {
   state = (await ask(command, worker)) ?? state;
+  touched([...(workers?.controller ? [workers.controller.scriptURL] : []), ...(state?.stored ?? [])]);
   render();
 }
 
@@ -112,9 +124,7 @@ export async function seal() {
   if (state?.complete) await tell('seal');
 }
 
-/** @param {() => readonly string[]} urls what the session has asked for: its worker's requests are not in the page's list */
-export async function start(urls) {
-  ownUrls = urls;
+export async function start() {
   const summary = make('summary');
   summary.append(say(make('span'), 'net_heading'), ' ', parts.status);
   parts.panel.append(summary, parts.notes, parts.actions, say(make('h3'), 'net_urls'), parts.urls);
@@ -124,7 +134,10 @@ export async function start(urls) {
   document.querySelector('main')?.after(footer);
   for (const name of ['online', 'offline']) window.addEventListener(name, render);
   render();
-  if (!workers) return;
+  if (!workers) {
+    settle();
+    return;
+  }
 
   let controlled = workers.controller !== null;
   workers.addEventListener('controllerchange', async () => {
@@ -144,4 +157,5 @@ export async function start(urls) {
     // Refused by a setting of the browser, or the network is gone and a stored release serves: both show in the state.
   }
   await tell('state');
+  settle();
 }

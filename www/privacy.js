@@ -2,6 +2,7 @@
 
 import { clearState, run, state } from './app.js';
 import { $ } from './dom.js';
+import { start as findModel } from './model.js';
 import { cleared } from './offline.js';
 import { removeStored } from './stored.js';
 
@@ -11,6 +12,8 @@ const clearAll = () => run('phase_clear', async () => {
   // A new session is opened when it is needed: it would keep its wasm module again.
   const removed = await removeStored();
   cleared();
+  // The choice of another is gone too.
+  await findModel();
   return removed ? 'cleared' : 'stored_failed';
 });
 

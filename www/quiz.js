@@ -1,7 +1,7 @@
 // Multiple choice on the page: which of the reports belongs to the volume? The person chooses first, the model's choice and the
 // answer are hidden until they are revealed.
 
-import { encodedVolume, missingVolume, on, onClear, run, state } from './app.js';
+import { encodedVolume, missingVolume, on, onClear, purpose, run, state } from './app.js';
 import { candidates } from './candidates.js';
 import { OPTIONS, outcomeOf, parseItems, shuffled, totals } from './choice.js';
 import { $, download, element, headings } from './dom.js';
@@ -17,8 +17,8 @@ import { openEntry } from './volume.js';
 let items = [];
 let at = 0;
 /**
- * By item: the order that was shown, and what came of it.
- * @type {({ order: number[], rows: import('../pkg/index.js').Ranked[], outcome: Outcome, chosen?: number, run: Awaited<ReturnType<typeof runOf>> } | undefined)[]}
+ * By item: the order that was shown, and what came of it, where the answer is known.
+ * @type {({ order: number[], rows: import('../pkg/index.js').Ranked[], outcome?: Outcome, chosen?: number, run: Awaited<ReturnType<typeof runOf>> } | undefined)[]}
  */
 let done = [];
 /** the index of the option that the person chose @type {number | undefined} */
@@ -30,6 +30,12 @@ const letter = (place) => String.fromCharCode(65 + place);
 const entryOf = (item) => state.entries.find(({ name, id, source }) => source && (name === item.image || id === item.image));
 /** Candidates whose texts can be shown. */
 const readable = () => candidates.usable.filter(({ latent }) => !latent);
+/** The true report of the sample, if it is in the list. */
+function sampleTruth() {
+  const known = state.entry && sampleAnswer(state.entry);
+  return readable().find(({ id }) => id === known)?.id;
+}
+const outcomes = () => done.flatMap((one) => one?.outcome ?? []);
 const order = () => shuffled(items[at].options.length, Number($('quiz-seed').value) || 0, at);
 const optionText = ({ report }) => ['findings', 'impression', 'text'].map((part) => report[part] ?? '').filter(Boolean).join(' ');
 
@@ -41,14 +47,16 @@ function start(given) {
   render();
 }
 
-/** One item of the list and the volume that is shown. */
+/** One item of the list and the volume that is shown. A report's label says what kind of distractor it is. */
 function ofList() {
   const { entry } = state;
   if (!entry) return;
-  const truth = $('quiz-answer').value;
+  const truth = $('quiz-answer').value || sampleTruth();
+  // Above the item it would tell the answer (R-17).
+  $('quiz-answer').value = '';
   start([{
     id: '1', image: entry.id,
-    options: readable().map((row) => ({ report: { text: candidates.textOf(row) }, isTrue: row.id === truth, kind: row.id === truth ? 'true' : 'list' })),
+    options: readable().map((row) => ({ report: { text: candidates.textOf(row) }, isTrue: row.id === truth, kind: row.id === truth ? 'true' : row.label || 'list' })),
   }]);
 }
 
@@ -64,7 +72,8 @@ const reveal = () => run('phase_model', async (call) => {
   const rows = ranking.rows.map((row) => ({ ...row, index: shown[row.index] }));
   const truth = item.options.findIndex(({ isTrue }) => isTrue);
   const rival = rows.find(({ index }) => index !== truth);
-  const outcome = { ...outcomeOf(rows, truth, item.options[rival?.index ?? 0].kind), ...(chosen === undefined ? {} : { reader: chosen === truth }) };
+  const outcome = truth < 0 ? undefined
+    : { ...outcomeOf(rows, truth, item.options[rival?.index ?? 0].kind), ...(chosen === undefined ? {} : { reader: chosen === truth }) };
   done[at] = { order: shown, rows, outcome, chosen, run: await runOf(session, image, accepted) };
   render();
   return 'quiz_revealed';
@@ -99,15 +108,21 @@ function renderItem() {
     return element('li', { className: option.isTrue && result ? 'true' : '' }, element('label', {}, input, ` ${letter(place)}. ${optionText(option)}`),
       ...(signs.length > 0 ? [element('div', { className: 'meta' }, signs.join(' · '))] : []));
   }));
-  $('quiz-outcome').textContent = !result ? '' : text(result.outcome.correct ? 'quiz_right' : result.outcome.tied > 1 ? 'quiz_tied' : 'quiz_wrong',
-    { margin: cosineText(result.outcome.margin) });
+  $('quiz-outcome').textContent = result ? outcomeText(result.outcome) : '';
+}
+
+/** @param {Outcome | undefined} outcome */
+function outcomeText(outcome) {
+  if (!outcome) return text('quiz_uncounted');
+  return text(outcome.correct ? 'quiz_right' : outcome.tied > 1 ? 'quiz_tied' : 'quiz_wrong', { margin: cosineText(outcome.margin) });
 }
 
 function renderTotals() {
-  const outcomes = done.flatMap((one) => (one ? [one.outcome] : []));
-  $('quiz-totals').hidden = outcomes.length === 0;
-  if (outcomes.length === 0) return;
-  const t = totals(outcomes);
+  const counted = outcomes();
+  $('quiz-totals').hidden = counted.length === 0;
+  $('quiz-save').parentElement.hidden = !done.some(Boolean);
+  if (counted.length === 0) return;
+  const t = totals(counted);
   const of = ({ hits, n }) => `${number(hits)}/${number(n)} (${percent(hits / n)})`;
   const rows = [
     ['quiz_accuracy', `${of(t)}, ${text('interval', { low: percent(t.interval[0]), high: percent(t.interval[1]) })}`],
@@ -119,14 +134,25 @@ function renderTotals() {
   $('quiz-kinds').replaceChildren(...t.kinds.map((kind) => element('tr', {}, element('th', { scope: 'row' }, kindText(kind.kind)), element('td', { className: 'number' }, of(kind)))));
 }
 
+/** Why the list makes no item. */
+function missing() {
+  if (purpose() !== 'match') return text(`only_${purpose()}`);
+  if (!state.entry) return text('needs_volume');
+  const n = readable().length;
+  return n < OPTIONS.least || n > OPTIONS.most ? text('quiz_needs_reports', { ...OPTIONS, n }) : '';
+}
+
 function renderControls() {
   const busy = state.running !== undefined;
-  const count = readable().length;
-  $('quiz-list').disabled = busy || !state.entry || count < OPTIONS.least || count > OPTIONS.most || !$('quiz-answer').value;
+  const lack = missing();
+  $('quiz-list').disabled = busy || lack !== '';
+  $('quiz-hint').textContent = busy ? '' : lack;
   $('quiz-load').disabled = busy;
   const item = items[at];
-  const asked = item && entryOf(item) === state.entry ? missingVolume() : undefined;
-  $('quiz-reveal').disabled = busy || !item || !entryOf(item) || asked !== undefined || done[at] !== undefined;
+  const unfit = purpose() === 'match' ? undefined : `only_${purpose()}`;
+  const why = unfit ?? (item && entryOf(item) === state.entry ? missingVolume() : undefined);
+  $('quiz-reveal').disabled = busy || !item || !entryOf(item) || why !== undefined || done[at] !== undefined;
+  $('quiz-reveal-hint').textContent = !busy && why && !done[at] ? text(why) : '';
   $('quiz-before').disabled = busy || at === 0;
   $('quiz-after').disabled = busy || at + 1 >= items.length;
   // Another seed is another order: not between the questions.
@@ -142,24 +168,26 @@ function render() {
 /** The record, with seed, shown order and outcome of every item; no text, no name of a volume. */
 function save() {
   const of = ({ run }) => conditions(run, candidates.view);
-  const outcomes = done.flatMap((one, i) => (one ? [{ item: i + 1, order: one.order, chosen: one.chosen ?? null, ...one.outcome,
+  const items = done.flatMap((one, i) => (one ? [{ item: i + 1, order: one.order, chosen: one.chosen ?? null, ...one.outcome,
     cosines: Object.fromEntries(one.rows.map(({ index, cosine }) => [index, cosine])), input: of(one).input, timings_ms: one.run.timingsMs }] : []));
+  const counted = outcomes();
   // Each item has a volume of its own; the rest is the same for all.
   const { input, ...common } = of(done.find(Boolean));
-  const record = { schema: 'ctmatch-choice-1', ...common, seed: Number($('quiz-seed').value) || 0, totals: totals(done.flatMap((one) => (one ? [one.outcome] : []))), items: outcomes };
+  const record = { schema: 'ctmatch-choice-1', ...common, seed: Number($('quiz-seed').value) || 0, totals: counted.length > 0 ? totals(counted) : null, items };
   download(new Blob([JSON.stringify(record, null, 2)], { type: 'application/json' }), 'ctmatch-choice.json');
 }
 
-on('candidates', () => {
+function renderAnswers() {
   const before = $('quiz-answer').value;
   const ids = readable().length > OPTIONS.most ? [] : readable().map(({ id }) => id);
-  const known = state.entry && sampleAnswer(state.entry);
-  $('quiz-answer').replaceChildren(element('option', { value: '' }, text('quiz_choose')),
+  $('quiz-answer').replaceChildren(element('option', { value: '' }, text(sampleTruth() === undefined ? 'quiz_not_known' : 'quiz_of_sample')),
     ...ids.map((id) => element('option', { value: id }, id)));
   // Another volume has another answer.
-  $('quiz-answer').value = (state.entry === answered ? [before, known] : [known, before]).find((id) => id && ids.includes(id)) ?? '';
+  $('quiz-answer').value = state.entry === answered && ids.includes(before) ? before : '';
   answered = state.entry;
-});
+}
+on('candidates', renderAnswers);
+on('volume', renderAnswers);
 on('entries', render);
 onClear(() => {
   start([]);

@@ -4,12 +4,9 @@ import { doubtAbout, state } from './app.js';
 import { BUILD } from './build.js';
 import { $ } from './dom.js';
 import { MESSAGES, text } from './i18n.js';
+import { permutation } from './orientation.js';
 
 /** @typedef {import('../pkg/index.js').ImageLatent} ImageLatent */
-
-/** Which stored axis runs along the patient's left, posterior and superior, from 1; negative when it runs the other way. @param {string} orientation as LPS */
-export const permutation = (orientation) => ['LR', 'PA', 'SI'].map(([along, back]) =>
-  (orientation.includes(along) ? orientation.indexOf(along) + 1 : -(orientation.indexOf(back) + 1)));
 
 /** The notice as one paragraph. @param {string | undefined} license @param {'en' | 'zh'} [language] */
 export function noticeText(license, language) {
@@ -64,7 +61,7 @@ export function conditions({ image: { provenance: p }, volume, info, accepted, t
       findings: volume.findings.map(({ code }) => ({ code, accepted: accepted.includes(code) })),
     },
     // The one that src/volume/preprocess.rs has: between voxel centres, at the edges the outermost voxel.
-    preprocess: { ...p.preprocess, interpolation: 'trilinear', text_source: view },
+    preprocess: { ...p.preprocess, interpolation: 'trilinear', text_source: view, reference_exact: reading?.referenceExact ?? false },
     runtime: {
       backend: p.backend, threads: p.threads, adapter_info: p.adapter, limits: device.limits, shader_f16: device.features.f16, software: info.software ?? false,
       browser: navigator.userAgent, os: /** @type {any} */ (navigator).userAgentData?.platform ?? navigator.platform,

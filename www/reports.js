@@ -7,6 +7,7 @@ import { $, button, element } from './dom.js';
 import { number, ruleText, text } from './i18n.js';
 import { isKeptFile, loadKept } from './kept.js';
 import { Rows, walkable } from './rows.js';
+import { isTable } from './table.js';
 
 /** @typedef {import('./candidates.js').Candidate} Candidate */
 
@@ -34,6 +35,20 @@ export async function addReports(source, format, call) {
   changed('candidates', 'result');
 }
 
+/**
+ * Content that nobody said the form of. Where it is a table that the package takes for text, because it knows none of the columns, the person
+ * is asked.
+ * @param {Blob} source @param {import('./app.js').Call} call @returns {Promise<boolean>} false when the person closes the dialog
+ */
+async function addAny(source, call) {
+  const session = await freshSession(call);
+  const read = async (format) => JSON.stringify(await session.parseReports(source, { format, signal: call.signal }));
+  const isAsked = isTable(await source.text()) && await read('auto') === await read('txt');
+  const chosen = isAsked ? await chooseColumns(source, true) : source;
+  if (chosen) await addReports(chosen, chosen !== source ? 'csv' : isAsked ? 'txt' : 'auto', call);
+  return chosen !== undefined;
+}
+
 /** @param {string} name */
 const formatOf = (name) => /** @type {any} */ (FORMATS.find((ending) => name.toLowerCase().endsWith(`.${ending}`)));
 
@@ -44,11 +59,12 @@ export const isReportFile = (file) => formatOf(file.name) !== undefined || isKep
 export const addFiles = (files) => files.length > 0 && run('phase_read', async (call) => {
   await each(files, async (file) => {
     if (isKeptFile(file)) return loadKept(file, call);
-    const format = formatOf(file.name) ?? 'auto';
-    const isTable = format === 'csv' || format === 'tsv';
-    const source = isTable ? await chooseColumns(file) : file;
+    const format = formatOf(file.name);
+    if (!format) return addAny(file, call);
+    if (format !== 'csv' && format !== 'tsv') return addReports(file, format, call);
+    const source = await chooseColumns(file);
     // The header names its columns now, and the package finds the delimiter.
-    return source && addReports(source, isTable ? 'csv' : format, call);
+    return source && addReports(source, 'csv', call);
   });
 });
 
@@ -128,7 +144,7 @@ function renderList() {
 }
 
 on('candidates', () => {
-  const { rows, usable, merged, leftOut } = candidates;
+  const { rows, usable, equal, merged, leftOut } = candidates;
   $('report-view-label').hidden = !candidates.hasSections;
   $('report-view').value = candidates.view;
   renderReviewed();
@@ -140,8 +156,8 @@ on('candidates', () => {
   const cut = rows.filter((row) => row.truncated).length;
   const lines = [];
   if (rows.length > 0) lines.push(rows.length === 1 ? text('report_count_one') : text('report_count', { n: rows.length }));
-  if (usable.length < rows.length) lines.push(text('view_left_out', { n: rows.length - usable.length }));
-  if (merged > 0) lines.push(text('duplicates', { n: merged }));
+  if (usable.length + equal < rows.length) lines.push(text('view_left_out', { n: rows.length - usable.length - equal }));
+  if (merged + equal > 0) lines.push(text('duplicates', { n: merged + equal }));
   if (cut > 0) lines.push(text('truncated_count', { n: cut, limit: MAX_TOKENS }));
   if (leftOut > 0) lines.push(text('too_many', { limit: MAX_CANDIDATES, n: leftOut }));
   if (rows.some((row) => row.cjk)) lines.push(text('english_only'));
@@ -182,7 +198,7 @@ function openEditor(row) {
 
 onClear(() => {
   candidates.clear();
-  for (const id of ['paste', 'edit-text']) $(id).value = '';
+  $('edit-form').onsubmit = null;
 });
 
 // ---- events
@@ -209,8 +225,7 @@ $('reports-file').addEventListener('change', () => {
   $('reports-file').value = '';
 });
 $('add-pasted').addEventListener('click', () => run('phase_read', async (call) => {
-  await addReports($('paste').value, 'auto', call);
-  $('paste').value = '';
+  if (await addAny(new Blob([$('paste').value]), call)) $('paste').value = '';
 }));
 $('clear-reports').addEventListener('click', () => {
   candidates.clear();

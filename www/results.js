@@ -45,9 +45,7 @@ const rank = () => run('phase_model', async (call) => {
 function missing() {
   if (purpose() !== 'match') return `only_${purpose()}`; // it needs both towers
   const volume = missingVolume();
-  if (volume === 'needs_volume') return volume;
-  if (candidates.rows.length === 0) return 'needs_reports';
-  return candidates.usable.length === 0 ? 'needs_section' : volume;
+  return volume === 'needs_volume' ? volume : candidates.missing ?? volume;
 }
 
 on('controls', () => {

@@ -1,6 +1,6 @@
 // The volumes of this sitting, and all of them against all candidate reports.
 
-import { changed, hasLatent, on, onClear, run, state, withModel } from './app.js';
+import { changed, hasLatent, on, onClear, purpose, readEntry, run, state, withModel } from './app.js';
 import { candidates } from './candidates.js';
 import { BUILD } from './build.js';
 import { $, Pages, button, csvText, download, element } from './dom.js';
@@ -8,21 +8,22 @@ import { encodeCandidates, otherModel } from './encode.js';
 import { text } from './i18n.js';
 import { headOf, modelOf } from './record.js';
 import { cosineText } from './results.js';
-import { openEntry } from './volume.js';
+import { isShared, ranksOf } from './ties.js';
+import { openEntry, opened } from './volume.js';
 
 /** @typedef {import('./app.js').Entry} Entry */
 
 const ROWS_OF_A_PAGE = 50;
 
 /**
- * `places[v][r]`: rank of report r for volume v; `found[v][r]`: rank of volume v for report r.
+ * `places[v][r]`: rank of report r for volume v; `found[r][v]`: rank of volume v for report r.
  * @type {{ entries: Entry[], ids: string[], cosines: number[][], places: number[][], found: number[][] } | undefined}
  */
 let matrix;
 
 /** Reads a volume that is not shown, encodes it and closes it. @param {Entry} entry */
 async function encodeHidden(entry, session, call) {
-  const volume = await session.readVolume(entry.source, { ...entry.reading, ...call });
+  const volume = await readEntry(session, entry, call);
   try {
     const accepted = [...entry.accepted];
     entry.latent = { key: accepted.join(), image: await session.encodeVolume(volume, { ...call, accept: accepted }) };
@@ -50,14 +51,16 @@ const compareAll = () => run('phase_model', async (call) => {
   const { rows, set } = await encodeCandidates(session, call);
   const cosines = [];
   const places = [];
+  let tolerance = 0;
   for (const entry of entries) {
-    const { rows: ranked } = await session.rank(/** @type {any} */ (entry.latent).image, set, { signal: call.signal });
+    const { rows: ranked, tieTolerance } = await session.rank(/** @type {any} */ (entry.latent).image, set, { signal: call.signal });
+    tolerance = tieTolerance;
     const [byReport, byPlace] = [new Array(rows.length), new Array(rows.length)];
     for (const { index, cosine, rank } of ranked) [byReport[index], byPlace[index]] = [cosine, rank];
     cosines.push(byReport);
     places.push(byPlace);
   }
-  const found = cosines.map((own) => own.map((cosine, r) => 1 + cosines.filter((other) => other[r] > cosine).length));
+  const found = rows.map((_, r) => ranksOf(cosines.map((own) => own[r]), tolerance));
   matrix = { entries, ids: rows.map(({ id }) => id), cosines, places, found };
   changed('entries');
   return unanswered > 0 ? () => text('retrieval_unanswered', { n: unanswered }) : 'retrieval_done';
@@ -88,7 +91,8 @@ function renderMatrix() {
     element('th', { scope: 'row' }, id),
     ...entries.map((_, v) => {
       // The first of its column: the report of the volume. The first of its row: the volume of the report.
-      const signs = [...(places[v][r] === 1 ? ['best_report'] : []), ...(entries.length > 1 && found[v][r] === 1 ? ['best_volume'] : [])];
+      const signs = [...(places[v][r] === 1 ? [isShared(places[v], 1) ? 'tied_report' : 'best_report'] : []),
+        ...(entries.length > 1 && found[r][v] === 1 ? [isShared(found[r], 1) ? 'tied_volume' : 'best_volume'] : [])];
       return element('td', { className: 'number' }, ...signs.flatMap((key) => [element('span', { className: 'tie' }, text(key)), ' ']), cosineText(cosines[v][r]));
     }))));
 }
@@ -100,7 +104,7 @@ on('entries', () => {
     element('strong', {}, text('volume_id', { id: entry.id })), element('span', { className: 'quiet' }, (entry.dims ?? []).join(' × ')),
     element('span', { className: 'quiet' }, text(entry.kept ? 'volume_kept' : entry.latent ? 'volume_encoded' : 'volume_not_encoded')),
     ...(entry.kept ? [] : [entry === state.entry ? element('span', { className: 'tie' }, text('volume_shown'))
-      : button(text('volume_open'), () => run('phase_read', (call) => openEntry(entry, call)), { 'aria-label': text('volume_open_id', { id: entry.id }), 'data-volume': entry.id })]),
+      : button(text('volume_open'), () => run('phase_read', (call) => openEntry(entry, call).then(() => opened)), { 'aria-label': text('volume_open_id', { id: entry.id }), 'data-volume': entry.id })]),
     ...(entry === state.entry ? [] : [button('×', () => {
       state.entries = state.entries.filter((other) => other !== entry);
       changed('entries');
@@ -114,8 +118,20 @@ on('candidates', () => {
   if (matrix && matrix.ids.join('\n') !== candidates.usable.map(({ id }) => id).join('\n')) matrix = undefined;
   $('matrix').hidden = !matrix;
 });
+/** Why nothing can be compared, as a message key. */
+function missing() {
+  const why = state.entries.length === 0 ? 'needs_volume' : candidates.missing;
+  if (why || purpose() === 'match') return why;
+  // Saved latents need no tower.
+  /** @type {readonly { latent?: unknown }[]} */
+  const encoded = purpose() === 'reports' ? state.entries : candidates.usable;
+  return encoded.some(({ latent }) => !latent) ? `only_${purpose()}` : undefined;
+}
 on('controls', () => {
-  $('compare-all').disabled = state.running !== undefined || state.entries.length === 0 || candidates.usable.length === 0;
+  const busy = state.running !== undefined;
+  const why = missing();
+  $('compare-all').disabled = busy || why !== undefined;
+  $('compare-hint').textContent = !busy && why ? text(why) : '';
 });
 $('matrix-save').addEventListener('click', saveMatrix);
 $('compare-all').addEventListener('click', compareAll);

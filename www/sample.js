@@ -1,6 +1,6 @@
 // The samples that come with the page: sample/samples.json lists volumes and their candidate reports.
 
-import { on, ownFile, run, state } from './app.js';
+import { changed, on, ownFile, run, state } from './app.js';
 import { candidates } from './candidates.js';
 import { addReports } from './reports.js';
 import { $, element } from './dom.js';
@@ -16,6 +16,8 @@ const FOLDER = './sample/';
 
 /** @type {Sample[]} */
 let samples = [];
+/** Texts of the true reports, by sample: in another list the same id is another report. @type {Map<string, string | undefined>} */
+const truths = new Map();
 
 async function listed() {
   if (samples.length === 0) samples = JSON.parse(await (await ownFile(`${FOLDER}samples.json`)).text()).samples;
@@ -30,11 +32,13 @@ const useSample = () => run('phase_read', async (call) => {
   await openEntry(known ?? newEntry(volume, sample.id), call);
   candidates.clear();
   await addReports(reports, 'json', call);
+  truths.set(sample.id, candidates.rows.find(({ id }) => id === sample.answer)?.text);
+  changed('candidates');
   return opened;
 });
 
-/** The report that belongs to a volume of the page's own. @param {import('./app.js').Entry} entry */
-export const sampleAnswer = (entry) => samples.find(({ id }) => id === entry.name)?.answer;
+/** The report that belongs to a volume of the page's own, while it is in the list. @param {import('./app.js').Entry} entry */
+export const sampleAnswer = (entry) => candidates.rows.find(({ text }) => text && text === truths.get(entry.name))?.id;
 
 on('controls', () => {
   $('use-sample').disabled = state.running !== undefined;

@@ -56,7 +56,7 @@ async function activate() {
 
 async function state() {
   const kept = (await caches.has(CACHE)) ? await (await caches.open(CACHE)).keys() : [];
-  return { version: RELEASE.version, sealed: await caches.has(SEAL), complete: kept.length === Object.keys(RELEASE.files).length };
+  return { version: RELEASE.version, sealed: await caches.has(SEAL), complete: kept.length === Object.keys(RELEASE.files).length, stored: kept.map(({ url }) => url) };
 }
 
 /** @param {Request} request */

@@ -48,6 +48,36 @@ export const delimiterOf = (content) =>
     return width(next) > width(best) ? next : best;
   });
 
+// A column's name is no sentence, and no measure.
+const NAME = /^\p{L}[^.!?:;。！？：；]{0,39}$/u;
+// A number, or what is numbered.
+const IDENTIFIER = /^[\w./-]*\d[\w./-]*$/;
+const BLANK_LINE = /(?:\r\n|\n|\r(?!\n))[^\S\r\n]*[\r\n]/y;
+
+/**
+ * Whether text is a table, whatever its columns are called. Prose wins every doubt: its lines may have equally many commas, but with a space
+ * after them, or without a column of identifiers and without delimiters in quotes.
+ * @param {string} content
+ */
+export function isTable(content) {
+  const delimiter = delimiterOf(content);
+  const records = firstRecords(content, delimiter, Infinity);
+  const [names, ...rows] = records.map(({ cells }) => cells);
+  if (!names || names.length < 2 || rows.length === 0 || rows.some((cells) => cells.length !== names.length)) return false;
+  const isBlankAfter = ({ end }) => {
+    BLANK_LINE.lastIndex = end;
+    return BLANK_LINE.test(content);
+  };
+  if (records.slice(0, -1).some(isBlankAfter)) return false;
+  if (!names.every((name) => NAME.test(name)) || new Set(names.map((name) => name.trim().toLowerCase())).size < names.length) return false;
+  if ([names, ...rows].some(([, ...cells]) => cells.some((cell) => /^\s/.test(cell)))) return false;
+  const inColumn = (is) => names.some((name, i) => rows.every((cells) => is(cells[i], name)));
+  return rows.some((cells) => cells.some((cell) => cell.includes(delimiter) || /[\r\n]/.test(cell)))
+    || inColumn((cell, name) => IDENTIFIER.test(cell) && !/\d/.test(name))
+    // Prose has hardly any tabs; lines of a name and a value have no sentences below the first.
+    || (delimiter === '\t' && inColumn((cell) => !NAME.test(cell)));
+}
+
 /** The role of each column by its name, each role once. @param {readonly string[]} names */
 export function guess(names) {
   const known = names.map((name) => name.trim().toLowerCase());

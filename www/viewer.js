@@ -2,6 +2,7 @@
 // needs no new slice. No full copy of the volume is kept.
 
 import { number, text } from './i18n.js';
+import { permutation } from './orientation.js';
 import { drawMap, drawProfile, slabProfile } from './overlay.js';
 import { Ruler, drawRuler, makeRulerLayer } from './ruler.js';
 
@@ -30,8 +31,8 @@ const PLANES = {
   coronal: { axes: [1, 0, 2], letters: { left: 'R', right: 'L', top: 'S', bottom: 'I' } },
   sagittal: { axes: [0, 1, 2], letters: { left: 'A', right: 'P', top: 'S', bottom: 'I' } },
 };
-// Slice positions grow to the right, to the front and up, as in the header of a NIfTI file.
-const MM = [{ sign: -1, letters: ['L', 'R'] }, { sign: -1, letters: ['P', 'A'] }, { sign: 1, letters: ['I', 'S'] }];
+// World mm grow to the right, to the front and up, as in the header of a NIfTI file: letters below and from zero.
+const WORLD = ['LR', 'PA', 'IS'];
 
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
@@ -305,15 +306,6 @@ class PlaneView {
     return slice;
   }
 
-  /** First and last slice of the slab about a slice: those whose centres are at most half of it away. @param {number} index */
-  slab(index) {
-    const [axis] = this.plane.axes;
-    const { min, max } = this.grid;
-    const spacingMm = ((max[axis] - min[axis]) / this.count) * /** @type {Volume} */ (this.viewer.volume).spacingMm[axis];
-    const half = Math.trunc(this.viewer.slabMm / 2 / spacingMm + 1e-6);
-    return [Math.max(0, index - half), Math.min(this.count - 1, index + half)];
-  }
-
   /** Shows the slice at the cross-hair, now or as soon as it is there. @returns {Promise<void>} */
   update() {
     if (Number(this.slider.value) !== this.index) this.direction = Math.sign(this.index - Number(this.slider.value));
@@ -437,8 +429,8 @@ class PlaneView {
     if (!this.slice) return;
     const mm = number(this.slice.positionMm, { maximumFractionDigits: 1 });
     const place = text('slice_of', { plane: text(this.name), n: this.index + 1, total: this.count, mm });
-    const [first, last] = this.slab(this.index);
-    const line = last > first ? `${place} · ${text('slab_of', { n: last - first + 1 })}` : place;
+    const { slices } = this.slice;
+    const line = slices > 1 ? `${place} · ${text('slab_of', { n: slices })}` : place;
     this.caption.textContent = line;
     const hu = this.value(this.cross);
     const label = hu === undefined ? line : `${line}, ${text(this.viewer.inHu ? 'hu_at_cross' : 'value_at_cross', { hu })}`;
@@ -526,7 +518,7 @@ export class Viewer {
       view.pending.clear();
       view.slice = undefined;
       // A canvas of no size keeps no pixels.
-      Object.assign(view.canvas, { width: 0, height: 0 });
+      for (const canvas of [view.canvas, view.map, view.profile]) Object.assign(canvas, { width: 0, height: 0 });
     }
   }
 
@@ -621,17 +613,24 @@ export class Viewer {
 
   // ---- values
 
-  /** A place in words: voxel, and mm where the planes say where they are. @param {readonly number[]} voxel */
-  place(voxel) {
-    const mm = this.views.map(({ plane: { axes: [axis] }, slice, sliceIndex }) => {
-      if (!slice) return undefined;
-      const { sign, letters } = MM[axis];
-      const exact = slice.positionMm + sign * (voxel[axis] - this.voxel(axis, sliceIndex)) * /** @type {Volume} */ (this.volume).spacingMm[axis];
+  /** World mm in words. @param {readonly number[]} world along right, anterior, superior */
+  words(world) {
+    return world.map((exact, axis) => {
       const value = Math.round(exact * 100) / 100;
-      return [axis, `${this.lettersHidden ? '?' : letters[Number(value >= 0)]} ${number(Math.abs(value), { maximumFractionDigits: 1 })}`];
-    });
-    const [x, y, z] = voxel.map(Math.round);
-    return { x, y, z, mm: mm.flatMap((found) => (found ? [found] : [])).sort().map(([, words]) => words).join(' ') };
+      return `${this.lettersHidden ? '?' : WORLD[axis][Number(value >= 0)]} ${number(Math.abs(value), { maximumFractionDigits: 1 })}`;
+    }).join(' ');
+  }
+
+  /** A place in words: mm, and the voxel as the file counts it, so that other programs find it (V-18). @param {readonly number[]} voxel along left, posterior, superior */
+  place(voxel) {
+    const { affine, dims, orientation } = /** @type {Volume} */ (this.volume);
+    const mm = this.words(affine.map(([l, p, s, offset]) => l * voxel[0] + p * voxel[1] + s * voxel[2] + offset));
+    const nearest = voxel.map(Math.round);
+    const [x, y, z] = permutation(orientation).reduce((/** @type {number[]} */ stored, along, axis) => {
+      stored[Math.abs(along) - 1] = along > 0 ? nearest[axis] : dims[axis] - 1 - nearest[axis];
+      return stored;
+    }, []);
+    return { x, y, z, mm };
   }
 
   /** @param {readonly number[]} [voxel] @param {number} [hu] */

@@ -1,6 +1,6 @@
 // The CT volume: opening it, what the file check and the privacy check found, and the views.
 
-import { changed, cures, each, freshSession, on, onClear, run, showError, state, toAccept } from './app.js';
+import { changed, cures, each, freshSession, on, onClear, readEntry, run, showError, state, toAccept } from './app.js';
 import { $, button, download, element } from './dom.js';
 import { claimedSize } from './header.js';
 import { number, placeText, ruleText, text } from './i18n.js';
@@ -31,7 +31,7 @@ export async function openEntry(entry, call) {
   const onProgress = (progress) => call.onProgress({ ...progress, size });
   let volume;
   try {
-    volume = await session.readVolume(/** @type {VolumeSource} */ (entry.source), { ...entry.reading, ...call, onProgress });
+    volume = await readEntry(session, entry, { ...call, onProgress });
   } catch (error) {
     refuse(entry, error);
     throw error;
@@ -67,17 +67,20 @@ export function newEntry(source, name = '') {
 /** What is said when a volume is open: what its file check found. */
 export const opened = () => text('opened', { findings: state.volume?.findings.map(({ code, params }) => text(code, params)).join(' ') || text('findings_none') });
 
-/** The same file with a correction: it takes the entry's place, and its latent is no longer right. @param {ReadOptions} change */
-const readAgain = (change) => run('phase_read', (call) => {
-  if (!state.entry) throw new Error('no volume is open');
-  const { entry } = state;
+/** The same file with something else known of it; as before when it cannot be read so. @param {Entry} entry @param {Partial<Entry>} change */
+const changeEntry = (entry, change) => run('phase_read', (call) => {
   const before = { ...entry };
-  Object.assign(entry, { reading: { ...entry.reading, ...change }, latent: undefined });
+  Object.assign(entry, change);
   return openEntry(entry, call).then(() => opened, (error) => {
     Object.assign(entry, before);
     throw error;
   });
 });
+
+/** With a correction: its latent is no longer right. @param {ReadOptions} change */
+function readAgain(change) {
+  if (state.entry) changeEntry(state.entry, { reading: { ...state.entry.reading, ...change }, latent: undefined });
+}
 
 /** What its cures need. @param {Entry} entry @param {any} error */
 function refuse(entry, error) {
@@ -91,7 +94,7 @@ function askFrame(entry, count) {
   $('frame').max = count;
   $('frame-form').onsubmit = (event) => {
     event.preventDefault();
-    run('phase_read', (call) => openEntry({ ...entry, reading: { ...entry.reading, frame: Number($('frame').value) - 1 } }, call));
+    run('phase_read', (call) => openEntry({ ...entry, reading: { ...entry.reading, frame: Number($('frame').value) - 1 } }, call).then(() => opened));
   };
 }
 
@@ -114,15 +117,52 @@ function sourcesIn(files) {
   });
 }
 
-/** One volume, or several one after the other; the last one that can be read stays open. @param {readonly File[]} files */
-export function openVolumes(files) {
+// dcm2niix writes a few kilobytes.
+const METADATA_BYTES = 2 ** 20;
+
+/** Of volumes, by the volume's name. @typedef {Map<string, { file: File, content: string }>} Metadata */
+
+/**
+ * What dcm2niix (and others that follow BIDS) wrote beside a volume, under its name: no report, and it may name the patient (P-1).
+ * @param {readonly File[]} files @returns {Promise<Metadata>}
+ */
+export async function metadataAmong(files) {
+  const found = new Map();
+  for (const file of files.filter(({ name, size }) => /\.json$/i.test(name) && size <= METADATA_BYTES)) {
+    const content = await file.text();
+    try {
+      const value = JSON.parse(content);
+      if ('Modality' in value || 'ConversionSoftware' in value) found.set(file.name.slice(0, -'.json'.length), { file, content });
+    } catch {
+      // no JSON, or no object
+    }
+  }
+  return found;
+}
+
+/** For volumes that are open already; those are taken out of `metadata`. @param {Metadata} metadata */
+export async function describeVolumes(metadata) {
+  for (const entry of state.entries.filter(({ source, name }) => source && metadata.has(name))) {
+    const change = { metadataJson: metadata.get(entry.name)?.content };
+    metadata.delete(entry.name);
+    if (entry === state.entry) await changeEntry(entry, change);
+    else Object.assign(entry, change);
+  }
+}
+
+/**
+ * One volume, or several one after the other; the last one that can be read stays open.
+ * @param {readonly File[]} files @param {Metadata} metadata those of these files are taken out of it
+ */
+export function openVolumes(files, metadata) {
   const sources = sourcesIn(files);
   if (sources.length === 0) return undefined;
   return run('phase_read', async (call) => {
     /** @type {(() => void) | undefined} */
     let offer;
     const refused = await each(sources, async ([source, name]) => {
-      const entry = newEntry(source, name);
+      const entry = Object.assign(newEntry(source, name), { metadataJson: metadata.get(name)?.content });
+      metadata.delete(name);
       await openEntry(entry, call).catch((error) => {
         offer = () => refuse(entry, error);
         throw error;
@@ -141,7 +181,7 @@ cures({
   },
   assume_lps() {
     const { refused } = state;
-    if (refused) run('phase_read', (call) => openEntry({ ...refused, reading: { ...refused.reading, orientation: 'assume-lps' } }, call));
+    if (refused) run('phase_read', (call) => openEntry({ ...refused, reading: { ...refused.reading, orientation: 'assume-lps' } }, call).then(() => opened));
   },
 });
 
@@ -177,23 +217,29 @@ on('volume', () => {
   });
   $('findings').replaceChildren(...(items.length > 0 ? items : [element('li', {}, text('findings_none'))]));
 
-  const { scaling, orientation, sidecar } = entry?.reading ?? {};
+  const { scaling, orientation, sidecar, referenceExact } = entry?.reading ?? {};
   const made = [
-    ...(typeof scaling === 'object' ? [text('corrected_scaling', { ...scaling })] : []),
+    ...(typeof scaling === 'object' ? [text('corrected_scaling', { ...scaling })] : scaling === 'already-hu' ? [text('already_hu')] : []),
     ...(sidecar ? [text('corrected_spacing', { mm: [sidecar.xySpacing[0], sidecar.xySpacing.at(-1), sidecar.zSpacing].join(' × ') })] : []),
     ...(orientation ? [text(orientation === 'assume-lps' ? 'assume_lps' : 'other_form')] : []),
+    ...(referenceExact ? [text('reference_exact')] : []),
   ];
   $('corrected').hidden = made.length === 0;
   $('corrected-text').textContent = `${text('corrected')} ${made.join('; ')}`;
+  $('reference-exact').checked = referenceExact ?? false;
   renderIdentifiers();
   renderOrientation();
   renderHistogram();
-  if (viewer.volume !== volume) viewer.show(volume, viewer.volume?.dims.join() === volume.dims.join());
+  if (viewer.volume !== volume) viewer.show(volume, looked === entry?.source && viewer.volume?.dims.join() === volume.dims.join());
+  looked = entry?.source;
 });
+
+/** The file that the planes were shown of last: read again, they stay where they are. @type {VolumeSource | undefined} */
+let looked;
 
 on('controls', () => {
   const busy = state.running !== undefined;
-  for (const id of ['choose-file', 'save-clean', 'uncorrect']) $(id).disabled = busy;
+  for (const id of ['choose-file', 'save-clean', 'uncorrect', 'reference-exact', 'load-table']) $(id).disabled = busy;
   for (const made of document.querySelectorAll('[data-correct]')) /** @type {HTMLButtonElement} */ (made).disabled = busy;
 });
 
@@ -201,10 +247,12 @@ on('controls', () => {
 function renderOrientation() {
   const { volume, entry } = state;
   if (!volume) return;
-  viewer.lettersHidden = !volume.orientationKnown && toAccept().some(({ code }) => code === 'W_NOXFORM' && !entry?.accepted.has(code));
+  // In stored order the file's own orientation, which may be another, is not followed: nobody can accept that.
+  const stored = entry?.reading.referenceExact;
+  viewer.lettersHidden = !volume.orientationKnown && (stored || toAccept().some(({ code }) => code === 'W_NOXFORM' && !entry?.accepted.has(code)));
   viewer.inHu = !volume.findings.some(({ code }) => ['E_NOT_HU', 'W_HU_RAW', 'W_HU_OFFSET', 'W_MASK'].includes(code));
   $('orientation-banner').hidden = volume.orientationKnown;
-  $('orientation-banner').textContent = text(viewer.lettersHidden ? 'orientation_unknown' : 'orientation_assumed');
+  $('orientation-banner').textContent = text(stored ? 'orientation_stored' : viewer.lettersHidden ? 'orientation_unknown' : 'orientation_assumed');
   viewer.relabel();
 }
 
@@ -230,17 +278,22 @@ async function renderHistogram() {
 
 /** What can be done about a finding other than accepting it. @param {import('../pkg/index.js').Finding} finding */
 function corrections({ code }) {
-  const { scaling } = state.entry?.reading ?? {};
+  const { scaling, sidecar } = state.entry?.reading ?? {};
   const given = typeof scaling === 'object' ? scaling : { slope: 1, intercept: 0 };
+  // The table says something else than the header. On values that the header has scaled it would be applied a second time (CT-CLIP #28).
+  const unscaled = (state.volume?.headerScaling ?? [1, 0]).join() === '1,0';
+  const table = sidecar && { slope: sidecar.rescaleSlope, intercept: sidecar.rescaleIntercept };
   const correct = (key, change) => button(text(key), () => readAgain(change), { 'data-correct': key });
   const assumeLps = () => correct('assume_lps', { orientation: 'assume-lps' });
   switch (code) {
     // On top of a scaling that was given before.
     case 'W_HU_OFFSET': return [correct('subtract_1024', { scaling: { ...given, intercept: given.intercept - 1024 } }), sidecarButton()];
-    case 'W_HU_RAW': return [scalingForm(given), sidecarButton()];
+    case 'W_HU_RAW': return table ? [correct('already_hu', { scaling: 'already-hu' }), ...(unscaled ? [correct('apply_table', { scaling: table })] : [])]
+      : [scalingForm(given), sidecarButton()];
     case 'W_SPACING': return state.entry?.reading.sidecar ? [] : [sidecarButton()];
     case 'W_DISAGREE': return [correct('other_form', { orientation: 'other-form' }), assumeLps()];
     case 'E_XFORM': return [assumeLps()];
+    case 'W_SHEAR': return [element('span', { className: 'quiet' }, text('help_W_SHEAR'))];
     default: return [];
   }
 }
@@ -248,10 +301,11 @@ function corrections({ code }) {
 /** The file that a metadata table is loaded for: the volume that is shown, or one that was refused. @type {Entry | undefined} */
 let lacking;
 
-const sidecarButton = () => button(text('load_sidecar'), () => {
+function chooseTable() {
   lacking = state.entry;
   $('sidecar').click();
-}, { 'data-correct': 'load_sidecar' });
+}
+const sidecarButton = () => button(text('load_sidecar'), chooseTable, { 'data-correct': 'load_sidecar' });
 
 /** Slope and intercept only where it is asked whether the values are HU: never on top of those of the header. @param {string} content */
 async function useTable(content) {
@@ -259,7 +313,7 @@ async function useTable(content) {
   if (!entry) return undefined;
   const { scaling, sidecar } = rowIn(content, entry.name);
   if (entry !== state.entry) return run('phase_read', (call) => openEntry({ ...entry, reading: { ...entry.reading, sidecar } }, call).then(() => opened));
-  const unitAsked = state.volume?.findings.some(({ code }) => ['W_HU_OFFSET', 'W_HU_RAW'].includes(code));
+  const unitAsked = !entry.reading.sidecar && state.volume?.findings.some(({ code }) => ['W_HU_OFFSET', 'W_HU_RAW'].includes(code));
   if (!unitAsked && !sidecar) throw Object.assign(new Error('expected the columns XYSpacing and ZSpacing'), { code: 'SIDECAR' });
   return readAgain({ ...(unitAsked && { scaling }), ...(sidecar && { sidecar }) });
 }
@@ -313,14 +367,23 @@ const saveClean = () => run('phase_clean', async ({ signal, onProgress }) => {
   return () => text('clean_saved', { name: CLEAN_NAME });
 });
 
-onClear(() => viewer.clear());
+onClear(() => {
+  viewer.clear();
+  lacking = undefined;
+  Object.assign($('frame-form'), { hidden: true, onsubmit: null });
+});
 
 $('choose-file').addEventListener('click', () => $('file').click());
-$('file').addEventListener('change', () => {
-  openVolumes([...$('file').files]);
+$('file').addEventListener('change', async () => {
+  const files = [...$('file').files];
   $('file').value = '';
+  const metadata = await metadataAmong(files);
+  const described = [...metadata.values()].map(({ file }) => file);
+  openVolumes(files.filter((file) => !described.includes(file)), metadata);
 });
-$('uncorrect').addEventListener('click', () => readAgain({ scaling: undefined, sidecar: undefined, orientation: undefined }));
+$('uncorrect').addEventListener('click', () => readAgain({ scaling: undefined, sidecar: undefined, orientation: undefined, referenceExact: undefined }));
+$('load-table').addEventListener('click', chooseTable);
+$('reference-exact').addEventListener('change', () => readAgain({ referenceExact: $('reference-exact').checked || undefined }));
 $('sidecar').addEventListener('change', async () => {
   const [file] = $('sidecar').files;
   $('sidecar').value = '';

@@ -1,5 +1,6 @@
-// Planted identifiers against every byte: what the browser sends while a person works with the hosted site, what the page saves, what
-// the browser keeps for the site, and what it leaves on the disk. Once more in a network namespace without a route.
+// Planted identifiers against every byte: what the browser sends while a person works with the hosted site, what its own log of the
+// network holds, what the page saves, what the browser keeps for the site, and what it leaves on the disk. Once more in a network
+// namespace without a route.
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -122,8 +123,14 @@ test(JOURNEY, { timeout: 3 * SLOW_MS }, async (t) => {
   closing.push(server.close);
   const { origin, sent } = await recorder(server.origin);
   const profile = join(folder, 'profile');
-  const context = await chromium.launchPersistentContext(profile, { ...LAUNCH, acceptDownloads: true });
+  const netLog = join(folder, 'net-log.json');
+  const context = await chromium.launchPersistentContext(profile, {
+    ...LAUNCH, args: [...LAUNCH.args, `--log-net-log=${netLog}`, '--net-log-capture-mode=Everything'], acceptDownloads: true,
+  });
   closing.push(() => context.close());
+  // Of pages, workers and the service worker.
+  const asking = new Set();
+  context.on('request', (request) => asking.add(`${request.serviceWorker() ? 'service worker' : 'page'} ${new URL(request.url()).origin}`));
   const page = await context.newPage();
   const lines = [];
   page.on('console', (message) => lines.push(message.text()));
@@ -213,6 +220,14 @@ test(JOURNEY, { timeout: 3 * SLOW_MS }, async (t) => {
   await context.close();
   assert.deepEqual(inFiles(profile), [], 'the profile on the disk after it was cleared');
   t.diagnostic(`words of the control that are on the disk after they were cleared: ${inFiles(profile, control).join(', ') || 'none'}`);
+
+  assert.deepEqual([...asking].sort(), [`page ${origin}`, `service worker ${origin}`]);
+  // Written to its end when the browser closes: URLs, headers, and every byte of every socket in base64.
+  const log = readFileSync(netLog, 'latin1');
+  const [, , , ...inBase64] = spellings('GET /model/manifest.json HTTP/1.1');
+  const logged = [['url', `${origin}/model/manifest.json`], ...inBase64.map((text) => ['bytes', text])];
+  assert.deepEqual(planted(log, logged), ['url', 'bytes'], 'the log has what was asked for');
+  assert.deepEqual(planted(log), [], 'the log of the network');
 
   const requests = sent();
   assert.deepEqual(planted(requests.join('\n')), [], 'sent');

@@ -75,6 +75,34 @@ test('why the best report: map, sum, places, file; gone with the volume', { time
   await finish();
 });
 
+test('the self-check of the shares by the weights: 1e-5 of f32, 1e-4 of others', { timeout: SLOW_MS }, async () => {
+  const { page, finish } = await tests.newAppPage();
+  await useSample(page);
+  await page.check('input[name="backend"][value="cpu"]');
+  await page.click('#rank');
+  await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });
+  await idle(page);
+  await page.click('#evidence > summary');
+  // What such weights would give.
+  const show = async (variant, selfCheck) => {
+    await page.evaluate(async (given) => {
+      const { state } = await import('/app.js');
+      const { session } = state;
+      state.entry.latent.image.provenance.variant = given.variant;
+      session.real ??= session.explain;
+      session.explain = async (...args) => ({ ...await session.real(...args), selfCheck: given.selfCheck });
+    }, { variant, selfCheck });
+    await page.click('#evidence-show');
+    await idle(page);
+    return page.isVisible('#evidence-result');
+  };
+  assert.ok(await show('q8', 5e-5));
+  assert.ok(await show('f32', 5e-6));
+  await show('f32', 5e-5);
+  assert.equal(await page.textContent('#error-code'), 'BAD_RESULT');
+  await finish();
+});
+
 test('the map: colour bar, strength, against the mean, off and on by key; cubes hidden one by one, and cancelled', { timeout: 3 * SLOW_MS }, async () => {
   const { page, finish } = await tests.newAppPage();
   await useSample(page);
@@ -110,6 +138,43 @@ test('the map: colour bar, strength, against the mean, off and on by key; cubes 
   const now = await drawn();
   assert.deepEqual([now.opacity, now.cells], [0.8, false]);
   await page.screenshot({ path: join(out, 'legend-en.png'), fullPage: true });
+  // What is saved says what the colours are, in the pictures too.
+  const saved = async (name) => {
+    const [file] = await Promise.all([page.waitForEvent('download'), page.click('#export-html')]);
+    const content = await readFile(await file.path(), 'utf8');
+    const plain = await tests.newPage();
+    await plain.page.setContent(content);
+    await plain.page.screenshot({ path: join(out, `report-map-${name}.png`), fullPage: true });
+    const found = {
+      heights: await plain.page.locator('img').evaluateAll((images) => images.map(({ naturalHeight }) => naturalHeight)),
+      // Along each row of the first picture: how many pixels have the colours at the ends of the scale.
+      scale: await plain.page.locator('img').first().evaluate((image) => {
+        const { naturalWidth: width, naturalHeight: height } = image;
+        const context = Object.assign(document.createElement('canvas'), { width, height }).getContext('2d');
+        context.drawImage(image, 0, 0);
+        const rows = Array.from({ length: height }, (_, y) => context.getImageData(0, y, width, 1).data);
+        const near = (row, colour) => row.some((_, i) => i % 4 === 0 && colour.every((value, c) => Math.abs(row[i + c] - value) < 6));
+        return rows.filter((row) => near(row, [80, 160, 255]) && near(row, [255, 170, 60])).length;
+      }),
+      text: await plain.page.locator('main').innerText(),
+    };
+    await plain.finish();
+    return found;
+  };
+  const [low, high, unit, label] = await Promise.all(['low', 'high', 'unit', 'note'].map((part) => page.textContent(`#legend-${part}`)));
+  const english = await saved('en');
+  for (const part of [label, `${low} … ${high} ${unit}`, MESSAGES.map_relative[0]]) assert.ok(english.text.includes(part), part);
+  assert.ok(english.scale >= 8, String(english.scale));
+  await page.click('#lang-zh');
+  const chinese = await saved('zh');
+  for (const part of [await page.textContent('#legend-note'), MESSAGES.map_relative[1]]) assert.ok(chinese.text.includes(part), part);
+  assert.ok(chinese.scale >= 8, String(chinese.scale));
+  await page.click('#lang-en');
+  await page.click('#map-on');
+  const without = await saved('off');
+  assert.ok(!without.text.includes(label) && without.scale === 0 && without.heights.every((height, i) => height < english.heights[i]), 'the map is off');
+  await page.click('#map-on');
+
   await page.locator('.view').first().focus();
   await page.keyboard.press('h');
   assert.deepEqual([(await drawn()).hidden, await page.getAttribute('#map-on', 'aria-pressed')], [true, 'false']);

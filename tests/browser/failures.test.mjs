@@ -49,6 +49,11 @@ const record = async (page) => {
   const [download] = await Promise.all([page.waitForEvent('download'), page.click('#export')]);
   return JSON.parse(await readFile(await download.path(), 'utf8'));
 };
+/** The page's own model, as files. @returns {Promise<{ name: string, mimeType: string, buffer: Buffer }[]>} */
+async function modelFiles() {
+  const folder = join(www, 'model');
+  return Promise.all((await readdir(folder)).map(async (name) => ({ name, mimeType: 'application/octet-stream', buffer: await readFile(join(folder, name)) })));
+}
 const openAll = (page) => page.evaluate(() => { for (const details of document.querySelectorAll('details')) details.open = true; });
 /** Waits for the end of the work that is in progress, which has to succeed. */
 async function done(page) {
@@ -158,8 +163,7 @@ test('another backend is for what failed, whichever it was', { timeout: 2 * SLOW
 
 test('another model: what the one before found goes', { timeout: 2 * SLOW_MS }, async () => {
   const { page, finish } = await ranked();
-  const folder = join(www, 'model');
-  const files = await Promise.all((await readdir(folder)).map(async (name) => ({ name, mimeType: 'application/octet-stream', buffer: await readFile(join(folder, name)) })));
+  const files = await modelFiles();
   const load = async (given) => {
     await page.setInputFiles('#model-files', given);
     await page.waitForFunction((line) => document.querySelector('#progress-text').textContent === line, MESSAGES.model_loaded[0], { timeout: SLOW_MS });
@@ -168,11 +172,35 @@ test('another model: what the one before found goes', { timeout: 2 * SLOW_MS }, 
   const cosines = await ranking(page);
   await load(files);
   assert.deepEqual(await ranking(page), cosines, 'the same from another place');
-  const manifest = JSON.parse(await readFile(join(folder, 'manifest.json'), 'utf8'));
+  const manifest = JSON.parse(await readFile(join(www, 'model/manifest.json'), 'utf8'));
   const other = Buffer.from(JSON.stringify({ ...manifest, embeddingSpace: '0000000000000000' }));
   await load(files.map((file) => (file.name === 'manifest.json' ? { ...file, buffer: other } : file)));
   assert.deepEqual(await ranking(page), []);
   assert.ok((await page.textContent('#volumes')).includes(MESSAGES.volume_not_encoded[0]));
+  await finish();
+});
+
+test('files of a model that are damaged: the ranking stays and can be saved, and the model before ranks again', { timeout: 2 * SLOW_MS }, async () => {
+  const { page, finish } = await ranked();
+  const [cosines, before] = [await ranking(page), await record(page)];
+  const files = (await modelFiles()).map((file) => {
+    if (!file.name.startsWith('weights')) return file;
+    const buffer = Buffer.from(file.buffer);
+    buffer[buffer.length >> 1] ^= 1;
+    return { ...file, buffer };
+  });
+  await page.setInputFiles('#model-files', files);
+  await fails(page, 'INTEGRITY');
+  assert.match(await page.textContent('#error-text'), /damaged or incomplete/);
+  assert.deepEqual(await ranking(page), cosines);
+  assert.deepEqual(await record(page), before, 'it can still be saved');
+  await asked(page);
+  await page.click('#rank');
+  await done(page);
+  assert.deepEqual(await ranking(page), cosines);
+  const calls = await asked(page);
+  assert.ok(calls.includes('loadModel') && calls.includes('rank') && !calls.includes('encodeVolume'), calls.join());
+  assert.deepEqual((await record(page)).candidates, before.candidates);
   await finish();
 });
 

@@ -1,32 +1,45 @@
 // A GPU that fails must fail loudly. Most sessions here run in the page's own thread, where the GPU can be tampered with.
 
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { BUDGETS } from './budgets.mjs';
-import { attempt, cosine, EXPECTED, host, MIN_COSINE, SLOW_MS } from './harness.mjs';
+import { attempt, brighter, cosine, EXPECTED, host, MIN_COSINE, SLOW_MS, www } from './harness.mjs';
 
-const tests = host();
+/** What the server has beside its files. @type {Map<string, Buffer | string>} */
+const made = new Map();
+const tests = host({ intercept: ({ url }, response) => made.has(url) && response.end(made.get(url)) });
 
 // Whatever fails on the GPU, fails before this, with shaders to compile and on a machine that does other work.
 const SOON_MS = 60_000;
 
 /**
- * In the page, before anything: counts what goes to the GPU, keeps the devices and which of them got shaders, and can spoil shaders, leave out
- * dispatches, refuse devices, give none or lost ones, lower limits, and make one buffer that there is no memory for.
+ * In the page, before anything: counts what goes to the GPU (`writes`: to the last device), keeps the devices and which of them got shaders, and can
+ * spoil shaders, leave out dispatches, refuse devices, give none or lost ones, lower limits, and make one buffer that there is no memory for.
  */
 const tamper = () => {
   const gpu = {
-    dispatches: 0, submissions: 0, spoil: 0, spoiled: 0, skipEvery: 0, refuse: false, never: false, lost: false, limits: {}, noBuffer: 0,
+    dispatches: 0, submissions: 0, writes: 0, spoil: 0, spoiled: 0, skipEvery: 0, refuse: false, never: false, lost: false, limits: {}, noBuffer: 0,
     devices: [], shaders: new Set(),
   };
   window.gpuTest = gpu;
+  /** The code, in time. */
+  window.ended = async (promise, soonMs) => {
+    const from = performance.now();
+    const code = await promise.then(() => 'no error', (error) => error.code ?? `${error}`);
+    const ms = performance.now() - from;
+    return ms < soonMs ? code : `${code} after ${ms} ms`;
+  };
   const wrap = (prototype, name, make) => { prototype[name] = make(prototype[name]); };
   wrap(GPUAdapter.prototype, 'requestDevice', (original) => async function (...args) {
     if (gpu.refuse) throw new DOMException('refused', 'OperationError');
     if (gpu.never) return new Promise(() => {});
     const device = await original.apply(this, args);
     gpu.devices.push(device);
+    gpu.writes = 0;
     if (gpu.lost) {
       device.destroy();
       await device.lost;
@@ -48,6 +61,10 @@ const tamper = () => {
     gpu.spoiled += 1;
     return original.call(this, { ...descriptor, code: `${descriptor.code}\nthis is not WGSL` });
   });
+  wrap(GPUQueue.prototype, 'writeBuffer', (original) => function (...args) {
+    gpu.writes += 1;
+    return original.apply(this, args);
+  });
   wrap(GPUQueue.prototype, 'submit', (original) => function (...args) {
     gpu.submissions += 1;
     return original.apply(this, args);
@@ -58,13 +75,15 @@ const tamper = () => {
       return gpu.dispatches % gpu.skipEvery === 0 ? undefined : original.apply(this, args);
     });
   }
-  const limits = Object.getOwnPropertyDescriptor(GPUAdapter.prototype, 'limits').get;
-  Object.defineProperty(GPUAdapter.prototype, 'limits', {
-    get() {
-      const real = limits.call(this);
-      return new Proxy(real, { get: (_, name) => gpu.limits[name] ?? real[name] });
-    },
-  });
+  for (const { prototype } of [GPUAdapter, GPUDevice]) {
+    const limits = Object.getOwnPropertyDescriptor(prototype, 'limits').get;
+    Object.defineProperty(prototype, 'limits', {
+      get() {
+        const real = limits.call(this);
+        return new Proxy(real, { get: (_, name) => gpu.limits[name] ?? real[name] });
+      },
+    });
+  }
 };
 
 /** `worker`: its script, if not in the page's thread. */
@@ -130,25 +149,28 @@ for (const worker of [false, true]) {
       const destroy = script ? () => new BroadcastChannel('destroy').postMessage('') : () => window.gpuTest.devices.at(-1).destroy();
       const code = (promise) => promise.then(() => 'a result', (error) => `${error.code} ${error.retryable}`);
       const { lost } = session;
+      const from = performance.now();
       const result = {
         outcome: await code(session.encodeVolume(volume, { accept, onProgress: ({ phase }) => { if (phase === 'encode') destroy(); } })),
         later: await code(session.encodeVolume(volume, { accept })), reason: (await lost).reason,
       };
+      const ms = performance.now() - from;
       await session.recover();
       result.lostAgain = await Promise.race([session.lost, new Promise((resolve) => { setTimeout(resolve, 50, 'not'); })]);
       const image = await session.encodeVolume(volume, { accept });
       result.rows = (await session.rank(image, reports)).rows.length;
       result.slice = (await volume.slice('axial', 0)).width;
-      return { ...result, vector: [...image.vector] };
+      return { ...result, ms, vector: [...image.vector] };
     }, script);
-    const { vector, ...rest } = found;
+    const { vector, ms, ...rest } = found;
+    assert.ok(ms < SOON_MS, `${ms} ms`);
     assert.deepEqual(rest, { outcome: 'DEVICE_LOST true', later: 'DEVICE_LOST true', reason: 'destroyed', lostAgain: 'not', rows: 2, slice: 208 });
     assert.ok(cosine(vector, undisturbed) > 1 - 1e-9);
     await finish();
   });
 }
 
-test('refused devices, small limits, kernels that write nothing, no memory: each has its code, and the next try works', { timeout: 4 * SLOW_MS }, async () => {
+test('refused devices, kernels that write nothing, no memory: each has its code, and the next try works', { timeout: 4 * SLOW_MS }, async () => {
   const { page, finish } = await tests.newPackagePage({ init: tamper, expect: /GPU|memory|refused/i });
   const found = await attempt(page, async () => {
     const gpu = window.gpuTest;
@@ -167,9 +189,6 @@ test('refused devices, small limits, kernels that write nothing, no memory: each
     gpu.refuse = true;
     result.refused = await load();
     gpu.refuse = false;
-    gpu.limits = { maxStorageBufferBindingSize: 4096 };
-    result.limits = await load();
-    gpu.limits = {};
     // Nothing is written, or one output in fifty: what stands in the buffers is no result, or another than the known one.
     result.skipped = [];
     for (const every of [1, 50]) {
@@ -200,9 +219,41 @@ test('refused devices, small limits, kernels that write nothing, no memory: each
   const { longestMs, ...rest } = found;
   assert.ok(longestMs < SOON_MS, `${longestMs} ms`);
   assert.deepEqual(rest, {
-    refused: 'NO_WEBGPU', limits: 'LIMITS', skipped: [true, true], whole: 'no error',
+    refused: 'NO_WEBGPU', skipped: [true, true], whole: 'no error',
     memory: 'GPU_OOM', before: 'DEVICE_LOST', kept: [true, 2], rows: 2,
   });
+  await finish();
+});
+
+test('limits below those of every WebGPU device are refused by name before anything is loaded, and the next load works', { timeout: 3 * SLOW_MS }, async () => {
+  const { page, finish } = await tests.newPackagePage({ init: tamper, expect: /GPU|memory|error happened/i });
+  const least = {
+    maxBufferSize: 2 ** 28, maxStorageBufferBindingSize: 2 ** 27, maxStorageBuffersPerShaderStage: 8, maxComputeWorkgroupStorageSize: 2 ** 14,
+    maxComputeInvocationsPerWorkgroup: 128, maxComputeWorkgroupSizeX: 128, maxComputeWorkgroupSizeY: 128, maxComputeWorkgroupSizeZ: 64,
+    maxComputeWorkgroupsPerDimension: 65_535,
+  };
+  const found = await attempt(page, async ({ limits, SOON_MS }) => {
+    const gpu = window.gpuTest;
+    const session = await window.ctmatch.open({ worker: false, allowSoftwareAdapter: true, cache: 'memory', maxSubmitMs: Infinity, selfTest: false });
+    const load = () => session.loadModel('/model/manifest.json');
+    const refused = {};
+    for (const [limit, value] of Object.entries(limits)) {
+      gpu.limits = { [limit]: value - 1 };
+      const from = performance.now();
+      const { code, retryable, detail: { limit: named, found: offered, needed } = {} } = await load().catch((error) => error) ?? {};
+      refused[limit] = [code, retryable, named, offered, needed, performance.now() - from < SOON_MS];
+    }
+    // The least is enough, all at once.
+    gpu.limits = limits;
+    await load();
+    const volume = await session.readVolume(await (await fetch('/sample/chest.nii.gz')).blob());
+    const accept = volume.findings.filter(({ action }) => action === 'ask').map(({ code }) => code);
+    return { refused, vector: [...(await session.encodeVolume(volume, { accept })).vector], size: (await session.encodeReports(['one text'])).size };
+  }, { limits: least, SOON_MS });
+  assert.equal(found.error, undefined, JSON.stringify(found.error));
+  assert.deepEqual(found.refused, Object.fromEntries(Object.entries(least).map(([limit, value]) => [limit, ['LIMITS', false, limit, value - 1, value, true]])));
+  assert.equal(found.size, 1);
+  assert.ok(cosine(found.vector, JSON.parse(await readFile(EXPECTED, 'utf8')).image) > MIN_COSINE);
   await finish();
 });
 
@@ -210,13 +261,7 @@ test('a device that comes lost or never, is lost while a model loads or texts ar
   const { page, finish } = await tests.newPackagePage({ init: tamper, expect: /GPU|memory|lost|destroyed|invalid/i });
   const found = await attempt(page, async (SOON_MS) => {
     const gpu = window.gpuTest;
-    /** The code, in time. */
-    const ended = async (promise) => {
-      const from = performance.now();
-      const code = await promise.then(() => 'no error', (error) => error.code ?? `${error}`);
-      const ms = performance.now() - from;
-      return ms < SOON_MS ? code : `${code} after ${ms} ms`;
-    };
+    const ended = (promise) => window.ended(promise, SOON_MS);
     const session = await window.ctmatch.open({ worker: false, allowSoftwareAdapter: true, selfTest: 'once-per-device', maxSubmitMs: Infinity });
     const load = (onProgress) => session.loadModel('/model/manifest.json', { onProgress });
     const volume = await session.readVolume(await (await fetch('/sample/chest.nii.gz')).blob());
@@ -253,6 +298,154 @@ test('a device that comes lost or never, is lost while a model loads or texts ar
     comesLost: 'DEVICE_LOST', never: 'NO_WEBGPU', upload: 'DEVICE_LOST', selfTest: 'DEVICE_LOST', texts: 'DEVICE_LOST', later: 'DEVICE_LOST', third: 1,
     buffer: 'GPU_OOM', reached: true, same: true, kept: [2, 3, 208],
   });
+  await finish();
+});
+
+test('no memory for a buffer, the first, one in the middle or the last of a load, or one of an encode: GPU_OOM, what was there stays, the next try works', { timeout: 6 * SLOW_MS }, async () => {
+  const { page, finish } = await tests.newPackagePage({ init: tamper, expect: /GPU|memory|invalid/i });
+  const found = await attempt(page, async (SOON_MS) => {
+    const gpu = window.gpuTest;
+    const ended = (promise) => window.ended(promise, SOON_MS);
+    const file = await (await fetch('/sample/chest.nii.gz')).blob();
+    const open = (selfTest) => window.ctmatch.open({ worker: false, allowSoftwareAdapter: true, cache: 'memory', maxSubmitMs: Infinity, selfTest });
+    const load = (session) => session.loadModel('/model/manifest.json');
+    /** Without memory for buffer `at` of what `work` makes. */
+    const without = async (at, work) => {
+      gpu.noBuffer = at;
+      const code = await ended(work());
+      return [code, gpu.noBuffer <= 0];
+    };
+    const session = await open(false);
+    gpu.noBuffer = 0;
+    await load(session);
+    const buffers = -gpu.noBuffer;
+    const volume = await session.readVolume(file);
+    const accept = volume.findings.filter(({ action }) => action === 'ask').map(({ code }) => code);
+    gpu.noBuffer = 0;
+    const image = await session.encodeVolume(volume, { accept });
+    const ofEncode = -gpu.noBuffer;
+    const reports = await session.encodeReports(['one text', 'another']);
+    const { rows } = await session.rank(image, reports);
+    const result = { buffers, ofEncode, loads: [], slices: [] };
+    for (const at of [1, buffers >> 1, buffers]) {
+      result.loads.push(await without(at, () => load(session)));
+      result.slices.push((await volume.slice('axial', 0)).width);
+    }
+    // With the known answers: in the upload, and at their end.
+    const tested = await open(true);
+    gpu.noBuffer = 0;
+    await load(tested);
+    const withAnswers = -gpu.noBuffer;
+    result.more = withAnswers > buffers;
+    for (const at of [buffers >> 1, withAnswers]) result.loads.push(await without(at, () => load(tested)));
+    await load(tested);
+    result.texts = (await tested.encodeReports(['one text'])).size;
+    await tested.close();
+
+    await session.recover();
+    result.ranked = JSON.stringify((await session.rank(image, reports)).rows) === JSON.stringify(rows);
+    result.encode = await without(ofEncode >> 1, () => session.encodeVolume(volume, { accept }));
+    await session.recover();
+    const again = await session.encodeVolume(volume, { accept });
+    result.same = again.vector.every((value, i) => Math.abs(value - image.vector[i]) < 1e-6);
+    await session.close();
+    return result;
+  }, SOON_MS);
+  const { buffers, ofEncode, ...rest } = found;
+  assert.ok(buffers > 10 && ofEncode > 2, JSON.stringify(found));
+  const none = ['GPU_OOM', true];
+  assert.deepEqual(rest, { loads: Array(5).fill(none), slices: [208, 208, 208], more: true, texts: 1, ranked: true, encode: none, same: true });
+  await finish();
+});
+
+/** Folders of the model whose one shard is damaged and whose manifest agrees with it: `[what, address of the manifest, code, whether it is sent]`. */
+function damagedFolders() {
+  const folder = join(www, 'model');
+  const manifest = JSON.parse(readFileSync(join(folder, 'manifest.json'), 'utf8'));
+  const [variant] = Object.keys(manifest.variants);
+  const { shards: [{ path }], prompts } = manifest.variants[variant];
+  const whole = readFileSync(join(folder, path));
+  const data = whole.subarray(8 + Number(whole.readBigUInt64LE(0)));
+  const header = JSON.parse(whole.subarray(8, whole.length - data.length));
+  const [last, [from, to]] = Object.entries(header).map(([name, { data_offsets: at }]) => [name, at]).filter(([, at]) => at).sort(([, [a]], [, [b]]) => b - a)[0];
+  const words = Object.keys(header).find((name) => header[name].dtype === 'U32');
+  const packed = (changed, rest = data) => {
+    const text = Buffer.from(typeof changed === 'string' ? changed : JSON.stringify(changed));
+    const size = Buffer.alloc(8);
+    size.writeBigUInt64LE(BigInt(text.length));
+    return Buffer.concat([size, text, rest]);
+  };
+  const altered = (name, change) => packed({ ...header, [name]: { ...header[name], ...change } });
+  const renamed = (name, other) => Object.fromEntries(Object.entries(header).map(([key, value]) => [key === name ? other : key, value]));
+  const without = Object.fromEntries(Object.entries(header).filter(([name]) => name !== last));
+  return [
+    ['no JSON', packed('x'.repeat(100)), 'CHECKPOINT'],
+    ['cut short', whole.subarray(0, -4), 'CHECKPOINT'],
+    ['the last tensor beyond the file', altered(last, { data_offsets: [from, to + 4] }), 'CHECKPOINT'],
+    ['the last tensor in another shape', altered(last, { shape: header[last].shape.toReversed() }), 'MODEL_SHAPE'],
+    ['the last tensor by another name', packed(renamed(last, 'another')), 'MODEL_SHAPE'],
+    ['words of another type', altered(words, { dtype: 'F32' }), 'MANIFEST'],
+    // Known to be missing only when every shard is there: this one counts as sound, and shows what the count counts.
+    ['the last tensor missing', packed(without, data.subarray(0, from)), 'MODEL_SHAPE', true],
+  ].map(([what, bytes, code, sent = false], i) => {
+    const agreeing = structuredClone(manifest);
+    Object.assign(agreeing.variants[variant].shards[0], { bytes: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex') });
+    made.set(`/damaged/${i}/manifest.json`, JSON.stringify(agreeing)).set(`/damaged/${i}/${path}`, bytes);
+    for (const { path: other } of [manifest.files.tokenizer, prompts]) made.set(`/damaged/${i}/${other}`, readFileSync(join(folder, other)));
+    return [what, `/damaged/${i}/manifest.json`, code, sent];
+  });
+}
+
+test('a damaged shard that agrees with its manifest is refused before a byte of it goes to the GPU', { timeout: SLOW_MS }, async () => {
+  const { page, finish } = await tests.newPackagePage({ init: tamper });
+  const folders = damagedFolders();
+  const found = await attempt(page, async ({ addresses, SOON_MS }) => {
+    const gpu = window.gpuTest;
+    const session = await window.ctmatch.open({ worker: false, allowSoftwareAdapter: true, cache: 'none', selfTest: false });
+    const outcomes = [];
+    for (const address of [...addresses, '/model/manifest.json']) {
+      const { length } = gpu.devices;
+      outcomes.push([await window.ended(session.loadModel(address), SOON_MS), gpu.devices.length - length, gpu.writes > 0]);
+    }
+    const texts = (await session.encodeReports(['one text'])).size;
+    await session.close();
+    return { outcomes, texts };
+  }, { addresses: folders.map(([, address]) => address), SOON_MS });
+  assert.equal(found.error, undefined);
+  for (const [i, [what, , code, sent]] of folders.entries()) assert.deepEqual(found.outcomes[i], [code, 1, sent], what);
+  assert.deepEqual([found.outcomes.at(-1), found.texts], [['no error', 1, true], 1]);
+  await finish();
+});
+
+test('kernels that stop writing after a good call: BAD_RESULT, and not what was read before', { timeout: 4 * SLOW_MS }, async () => {
+  const { page, finish } = await tests.newPackagePage({ init: tamper, expect: /GPU/ });
+  const found = await attempt(page, async ({ other, SOON_MS }) => {
+    const gpu = window.gpuTest;
+    const session = await window.ctmatch.open({ worker: false, allowSoftwareAdapter: true, model: '/model/manifest.json', maxSubmitMs: Infinity, selfTest: false });
+    const volumes = [await (await fetch('/sample/chest.nii.gz')).blob(), new Blob([Uint8Array.from(atob(other), (c) => c.charCodeAt(0))])];
+    const [first, second] = await Promise.all(volumes.map((file) => session.readVolume(file)));
+    const encode = (volume) => session.encodeVolume(volume, { accept: volume.findings.filter(({ action }) => action === 'ask').map(({ code }) => code) });
+    const text = (size) => session.encodeReports([`A nodule of ${size} mm.`]);
+    const stopped = async (work) => {
+      gpu.skipEvery = 1;
+      const code = await window.ended(work(), SOON_MS);
+      gpu.skipEvery = 0;
+      return code;
+    };
+    const apart = (a, b) => Math.max(...a.map((value, i) => Math.abs(value - b[i])));
+    const image = await encode(first);
+    const result = { volume: await stopped(() => encode(second)) };
+    const next = await encode(second);
+    result.volumes = apart(image.vector, next.vector);
+    const report = await text(3);
+    result.text = await stopped(() => text(5));
+    result.texts = apart(report.vectors, (await text(5)).vectors);
+    await session.close();
+    return result;
+  }, { other: await brighter(40), SOON_MS });
+  const { volumes, texts, ...codes } = found;
+  assert.deepEqual(codes, { volume: 'BAD_RESULT', text: 'BAD_RESULT' });
+  assert.ok(volumes > 1e-6 && texts > 1e-6, JSON.stringify(found));
   await finish();
 });
 

@@ -142,6 +142,13 @@ export const attempt = (page, body, arg = null) => page.evaluate(`(async () => {
 export const sampleNifti = async () => gunzipSync(await readFile(join(www, 'sample/chest.nii.gz')));
 export { gunzipSync, gzipSync };
 
+/** The sample, brighter by `hu` in the body: another volume of the same kind, packed, in base64. @param {number} hu */
+export async function brighter(hu) {
+  const nifti = await sampleNifti();
+  for (let at = 352; at < nifti.length; at += 2) if (nifti.readInt16LE(at) > -500) nifti.writeInt16LE(nifti.readInt16LE(at) + hu, at);
+  return gzipSync(nifti, { level: 1 }).toString('base64');
+}
+
 /** The native command's latents of www/sample: { image, texts, order, zeroShot, explain }. */
 export const EXPECTED = process.env.CTMATCH_EXPECTED ?? new URL('./expected/sample.json', import.meta.url);
 export const MIN_COSINE = 0.99999;

@@ -1,6 +1,6 @@
 // A GPU whose kernels are wrong in one place is not used: while the model loads, one kernel is changed, and the known answers must notice.
-// The suite changes a kernel of each family; CTMATCH_MUTATIONS=all changes every kernel in every way (its result stands in tests/README.md),
-// CTMATCH_MUTATIONS=all:7-9 those from number 7 to number 9.
+// The suite changes a kernel of each family; CTMATCH_MUTATIONS=all changes every kernel in every way, CTMATCH_MUTATIONS=all:7-9 those from
+// number 7 to number 9.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -29,6 +29,25 @@ const FAMILIES = [
   ['kernel_binop', 'axis'], ['kernel_scalar_binop_c_f32_n_4', 'sign'], ['kernel_scalar_binop_int', 'skip'], ['cast_element', 'skip'],
   ['select_kernel', 'skip'], ['slice_kernel', 'skip'], ['slice_assign_kernel', 'skip'], ['copy_kernel_t', 'sign'], ['full_kernel_c_f32_n_2', 'skip'],
 ];
+
+/** Changes that change no number of a result, by the name of the kernel (its hash is of its code), and why: a run of all may accept these. */
+const SIGNS_CANCEL = 'two uses of it, whose signs cancel: ';
+const SHIFT = 'softmax is the same whatever is subtracted before it: ';
+const EQUIVALENT = {
+  mask_fill_kernel_t_f32_b_u32_n_1_a7139912: [KINDS, 'fills norms below 1e-12, of which there are none'],
+  mask_fill_kernel_t_f32_b_u32_n_1_047c6c93: [['skip'], 'the same of a latent'],
+  full_kernel_c_f32_n_1_aeb5e13d: [['sign', 'skip'], 'a part of the NaN that the free memory is filled with'],
+  kernel_scalar_binop_c_f32_n_1_9cec1184: [['skip'], 'adds 1e-5 to variances, in place: below the tolerance of the known answers'],
+  kernel_binop_c_f32_n_1_beac7c04: [['sign'], `${SIGNS_CANCEL}unit codes and unit tokens`],
+  select_kernel_t_f32_i_i32_5f46251c: [['sign'], `${SIGNS_CANCEL}rows and columns of the position bias`],
+  kernel_binop_c_f32_n_4_65f57394: [['sign'], `${SIGNS_CANCEL}queries and keys`],
+  kernel_binop_c_f32_n_1_5ad959fb: [['sign'], `${SIGNS_CANCEL}both factors of GELU`],
+  unary_float_f_f32_n_4_fba0b69f: [['sign'], `${SIGNS_CANCEL}the numbers and the sum of a softmax`],
+  unary_float_f_f32_n_1_f8611b4e: [['sign'], `${SIGNS_CANCEL}the numbers and the sum of a softmax`],
+  reduce_kernel_in_f32_in_size_4_out_f32_out_size_1_acc_f32_76f51811: [KINDS, `${SHIFT}the largest of a row`],
+  reduce_kernel_in_f32_in_size_1_out_f32_out_size_1_acc_f32_f42b0701: [KINDS, `${SHIFT}the largest of a row`],
+  kernel_binop_c_f32_n_1_77920806: [['skip'], `${SHIFT}the subtraction itself`],
+};
 
 /** How a load with a changed kernel may end. */
 const NOTICED = ['SELF_TEST_FAILED', 'BAD_RESULT'];
@@ -114,7 +133,7 @@ test('a kernel with a wrong sign, swapped axes or without effect is noticed', { 
     assert.ok(found.changed || (ALL && kind !== 'skip'), what);
     if (!found.changed) continue;
     changed[kind] += 1;
-    if (!NOTICED.includes(found.outcome)) accepted.push(what);
+    if (!NOTICED.includes(found.outcome) && !EQUIVALENT[names[target]]?.[0].includes(kind)) accepted.push(what);
   }
   console.log('kernels changed:', changed, 'of', names.length);
   assert.deepEqual(accepted, []);

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { buildSite, HEADERS, metaPolicy } from '../../hosting/site.mjs';
 import { MESSAGES } from '../../www/i18n.js';
-import { attempt, newPage, out, repository, SLOW_MS, startBrowser, www } from './harness.mjs';
+import { attempt, here, idle, newPage, out, repository, SLOW_MS, startBrowser, www } from './harness.mjs';
 import { serve } from './serve.mjs';
 
 const folder = mkdtempSync(join(tmpdir(), 'ctmatch-site-'));
@@ -141,6 +141,96 @@ test('offline: after one visit the whole journey works with the server gone, and
   await finish();
 });
 
+test('a model of this site stays chosen when the sealed page is reloaded; what is missing of it is said, with the cure', { timeout: 3 * SLOW_MS }, async () => {
+  const server = await serveSite({ mounts: { '/other': join(here, 'expected/zero-shot') } });
+  const { page, finish } = await openSite(server.origin, { expect: REFUSED });
+  await noteIs(page, 'net_offline_ready');
+  const { id, embeddingSpace } = JSON.parse(await readFile(join(here, 'expected/zero-shot/manifest.json'), 'utf8'));
+  const facts = () => page.textContent('#model-facts');
+  const loaded = () => page.waitForFunction((line) => document.querySelector('#progress-text').textContent === line, MESSAGES.model_loaded[0], { timeout: SLOW_MS });
+  const again = async () => {
+    await page.reload();
+    await stateIs(page, 'net_sealed');
+    await idle(page);
+    await page.check('input[name="backend"][value="cpu"]');
+    await page.evaluate(() => { document.querySelector('#model').open = true; });
+  };
+  const named = (name) => page.waitForFunction((part) => document.querySelector('#model-facts').textContent.includes(part), name);
+  const asked = () => server.requests.filter((line) => line.includes('/other/')).length;
+  const refused = () => page.waitForFunction(() => document.querySelector('#error-code').textContent === 'NETWORK' && document.querySelector('[data-cure="net_unlock"]'));
+  const remove = (name) => attempt(page, async (entry) => { await (await navigator.storage.getDirectory()).removeEntry(entry, { recursive: true }); }, name);
+  await page.click('#model > summary');
+  await page.fill('#model-url', 'other/manifest.json');
+  await page.click('#model-address button');
+  await loaded();
+  await stateIs(page, 'net_sealed');
+  const before = asked();
+
+  await again();
+  await named(embeddingSpace);
+  assert.equal(await page.inputValue('#model-url'), 'other/manifest.json');
+  assert.ok(await page.isVisible('#model-own') && await page.isHidden('#error'));
+  await page.click('#model-load');
+  await loaded();
+  assert.ok((await facts()).includes(MESSAGES.from_cache[0]), await facts());
+  assert.equal(asked(), before);
+
+  // Its weights are not stored any more.
+  await remove('ctmatch');
+  await again();
+  await named(id);
+  await page.click('#model-load');
+  await refused();
+  assert.equal(asked(), before);
+  await page.click('[data-cure="net_unlock"]');
+  await loaded();
+  await stateIs(page, 'net_sealed');
+  assert.ok(asked() > before);
+
+  // Nor is its manifest: nothing else takes its place.
+  await remove('model.json');
+  await again();
+  await refused();
+  assert.equal(await facts(), '');
+  await page.click('#model-load');
+  await refused();
+  await again();
+  await refused();
+  await page.click('[data-cure="net_unlock"]');
+  await named(embeddingSpace);
+  assert.ok(await page.isHidden('#error'));
+  await finish();
+});
+
+test('the list of addresses grows while it is open, outlives its session and has what the service worker asked for', { timeout: SLOW_MS }, async () => {
+  const server = await serveSite({ mounts: { '/other': join(here, 'expected/zero-shot') } });
+  const { page, finish } = await openSite(server.origin);
+  await noteIs(page, 'net_offline_ready');
+  await openPanel(page);
+  const listed = (path) => page.waitForFunction((url) => [...document.querySelectorAll('#network-urls li')].some(({ textContent }) => textContent === url), server.origin + path);
+  // Never asked for by the page itself.
+  for (const path of ['/sw.js', '/storage.html', '/sample/reports.json']) await listed(path);
+  await attempt(page, () => fetch('./?later=1').then(() => null));
+  await listed('/?later=1');
+  await page.click('#model > summary');
+  await page.fill('#model-url', 'other/manifest.json');
+  await page.click('#model-address button');
+  await page.waitForFunction((line) => document.querySelector('#progress-text').textContent === line, MESSAGES.model_loaded[0], { timeout: SLOW_MS });
+  const ofSession = () => attempt(page, async () => (await import('./app.js')).state.session.info.urls);
+  const own = await ofSession();
+  // The next work opens another session, with a list of its own.
+  await page.check('input[name="backend"][value="webgpu"]');
+  await page.click('#use-sample');
+  await page.waitForSelector('#reports li');
+  await idle(page);
+  const other = await ofSession();
+  const ofOther = (url) => /\/other\/weights/.test(url);
+  assert.deepEqual([own.some(ofOther), other.some(ofOther)], [true, false]);
+  const all = await page.locator('#network-urls li').allTextContents();
+  for (const url of [...own, ...other]) assert.ok(all.includes(url), url);
+  await finish();
+});
+
 test('a session that was open before the service worker is sealed too', { timeout: SLOW_MS }, async () => {
   const server = await serveSite();
   const { page, finish } = await newPage(browser, { origin: server.origin, path: '/storage.html', expect: REFUSED });
@@ -150,7 +240,7 @@ test('a session that was open before the service worker is sealed too', { timeou
     const session = await open({ backend: 'cpu' });
     const { seal, start } = await import('./offline.js');
     const before = [navigator.serviceWorker.controller, await outcome(session.loadModel('./first/manifest.json'))];
-    await start(() => []);
+    await start();
     await new Promise((resolve) => { if (navigator.serviceWorker.controller) resolve(); else navigator.serviceWorker.addEventListener('controllerchange', resolve); });
     while (document.querySelector('#network-state').dataset.text !== 'net_sealed') {
       await seal();

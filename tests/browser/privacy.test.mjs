@@ -5,7 +5,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { MESSAGES, placeText, ruleText, text } from '../../www/i18n.js';
-import { attempt, gunzipSync, host, out, repository, sampleNifti, SLOW_MS } from './harness.mjs';
+import { attempt, gunzipSync, host, idle, out, repository, sampleNifti, SLOW_MS } from './harness.mjs';
 import { FILE_NAME, found, inFile, PLANTED, plantedFile } from './planted.mjs';
 
 const tests = host({ gpu: false });
@@ -119,6 +119,74 @@ test('identifiers stay in the panel, masked until asked for; HU + 1024 is correc
     console: lines.join('\n'), requests: tests.requests.join('\n'),
   };
   for (const [place, content] of Object.entries(places)) assert.deepEqual(found(content), [], place);
+  await finish();
+});
+
+test('clear all leaves nothing of file, reports and questions in the page, shown or hidden', { timeout: 2 * SLOW_MS }, async () => {
+  const { page, finish } = await openPage();
+  const id = `ACC${PLANTED.report}`;
+  await upload(page, FILE_NAME, (await plantedFile()).bytes);
+  await page.click('#reveal');
+  await page.waitForFunction((label) => document.querySelector('#reveal').textContent === label, MESSAGES.conceal[0]);
+  const report = (name, words) => ({ id: name, text: `${words} Seen for MRN ${PLANTED.report}.` });
+  const json = JSON.stringify([report(id, 'Clear lungs.'), report(`${id}-2`, 'Small effusion.')]);
+  await page.setInputFiles('#reports-file', { name: 'x.json', mimeType: 'application/json', buffer: Buffer.from(json) });
+  await page.waitForFunction(() => document.querySelectorAll('#reports > li').length === 2);
+  await idle(page);
+  for (const box of await page.locator('[data-accept]').all()) await box.check();
+  await page.click('#rank');
+  await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });
+  await idle(page);
+  await page.evaluate(() => { for (const panel of document.querySelectorAll('details')) panel.open = true; });
+  for (const made of await page.locator('#result-rows [data-compare]').all()) await made.click();
+  await page.locator('[data-edit]').first().click();
+  await page.click('#edit-cancel');
+  await page.selectOption('#evidence-variant', 'share');
+  await page.click('#evidence-show');
+  await page.waitForSelector('#evidence-result:not([hidden])', { timeout: SLOW_MS });
+  await idle(page);
+  await page.selectOption('#quiz-answer', id);
+  await page.click('#quiz-list');
+  const [download] = await Promise.all([page.waitForEvent('download'), page.click('#kept-store')]);
+  await idle(page);
+  await page.setInputFiles('#kept-file', { name: 'x.safetensors', mimeType: 'application/octet-stream', buffer: await readFile(await download.path()) });
+  await page.waitForSelector('#store:not([hidden])');
+  await idle(page);
+  await page.click('#store-search');
+  await page.waitForSelector('#store-rows tr');
+  await idle(page);
+  await page.click('#compare-all');
+  await page.waitForSelector('#matrix-rows tr', { timeout: SLOW_MS });
+  await idle(page);
+  for (const field of ['#question', '#paste', '#report-filter', '#result-filter']) await page.evaluate(([to, words]) => { document.querySelector(to).value = words; }, [field, id]);
+  await page.locator('.view').first().hover();
+  await page.waitForFunction(() => document.querySelector('#probe').textContent !== '');
+  // A file of several volumes, and a refused one that a metadata table was to be loaded for.
+  const series = await sampleNifti();
+  series.writeInt16LE(4, 40);
+  series.writeInt16LE(3, 48);
+  await upload(page, FILE_NAME, series);
+  await page.waitForSelector('#frame-form:not([hidden])');
+
+  const held = () => page.evaluate(() => [
+    document.documentElement.outerHTML, ...Array.from(document.querySelectorAll('input, textarea, select'), (field) => field.value),
+  ].join('\n'));
+  assert.deepEqual(found(await held(), inFile), inFile);
+  assert.ok((await held()).includes(id));
+  await page.click('#clear-all');
+  await page.click('#clear button[value="clear"]');
+  await page.waitForFunction((line) => document.querySelector('#progress-text').textContent === line, MESSAGES.cleared[0], { timeout: SLOW_MS });
+  assert.deepEqual(found(await held()), []);
+  assert.deepEqual(await page.evaluate(() => ['strip', 'probe', 'cross', 'findings', 'identifiers', 'evidence-rows', 'error-text'].filter((place) => document.getElementById(place).textContent)), []);
+  assert.ok(await page.isHidden('#frame-form') && await page.isHidden('#error'));
+  assert.equal(await page.evaluate(() => document.querySelector('#frame-form').onsubmit), null);
+  const pixels = await page.evaluate(() => Array.from(document.querySelectorAll('#planes canvas'), ({ width, height }) => width * height));
+  assert.deepEqual(pixels, pixels.map(() => 0));
+  // And the page works as before.
+  await page.click('#use-sample');
+  await page.waitForSelector('#reports li');
+  await idle(page);
+  assert.match(await page.textContent('#strip'), /208 × 160/);
   await finish();
 });
 

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { outcomeOf, parseItems, shuffled, totals, volumeName, wilson } from '../../www/choice.js';
 import { kindText, MESSAGES, text } from '../../www/i18n.js';
+import { isShared, ranksOf } from '../../www/ties.js';
 import { gzipSync, host, idle, out, sampleNifti, SLOW_MS, useSample, www } from './harness.mjs';
 
 const tests = host({ gpu: false });
@@ -60,13 +61,17 @@ test('zero-shot labels have a Chinese name', () => {
 test('multiple choice of the list: hidden until revealed, then the totals; the record has no text', { timeout: SLOW_MS }, async () => {
   const { page, finish } = await openSample();
   await page.click('#quiz > summary');
-  assert.equal(await page.inputValue('#quiz-answer'), 'A', 'the answer of the sample');
+  assert.equal(await page.inputValue('#quiz-answer'), '', 'the answer of the sample is not shown (R-17)');
+  assert.equal(await page.textContent('#quiz-answer option:checked'), MESSAGES.quiz_of_sample[0]);
   await page.fill('#quiz-seed', '7');
   await page.click('#quiz-list');
   await page.waitForSelector('#quiz-options li');
   const options = await page.locator('#quiz-options li').allTextContents();
   assert.equal(options.length, 4);
   assert.ok(!/cosine|true report/.test(options.join()), options.join());
+  const places = (html) => html.replace(/ name="quiz-option"| disabled=""/g, '').replace(/>[^<]+/g, '>');
+  const made = await page.locator('#quiz-options li').evaluateAll((items) => items.map((item) => item.outerHTML));
+  assert.equal(new Set(made.map(places)).size, 1, 'nothing else tells the true option');
   const truth = options.findIndex((line) => line.includes('Severe cardiomegaly'));
   await page.locator('#quiz-options input').nth(truth).check();
   await page.click('#quiz-reveal');
@@ -151,6 +156,104 @@ test('two volumes: items by volume, and each report with each volume', { timeout
   await finish();
 });
 
+test('an answer that a person gives is hidden again; a label is the kind of a distractor; without an answer nothing is counted', { timeout: 2 * SLOW_MS }, async () => {
+  const { page, finish } = await openSample();
+  await page.click('#clear-reports');
+  const table = 'case,reading,how\nA,"Severe cardiomegaly, left effusion.",true one\nB,"Normal heart, clear lungs.",negation\nC,Emphysema.,mine\n';
+  await page.fill('#paste', table);
+  await page.click('#add-pasted');
+  await page.waitForSelector('#columns[open]');
+  for (const [i, role] of ['id', 'text', 'label'].entries()) await page.locator('#columns select').nth(i).selectOption(role);
+  assert.equal(await page.locator('#columns select option:checked').last().textContent(), MESSAGES.column_label[0]);
+  await page.click('#columns-use');
+  await page.waitForFunction(() => document.querySelectorAll('#reports > li').length === 3);
+  await idle(page);
+  await page.click('#quiz > summary');
+  assert.equal(await page.textContent('#quiz-answer option:checked'), MESSAGES.quiz_not_known[0], "this A is not the sample's");
+  await page.selectOption('#quiz-answer', 'A');
+  await page.click('#quiz-list');
+  await page.waitForSelector('#quiz-options li');
+  assert.equal(await page.inputValue('#quiz-answer'), '');
+  const reveal = async () => {
+    await page.click('#quiz-reveal');
+    await page.waitForFunction(() => document.querySelector('#quiz-outcome').textContent !== '', undefined, { timeout: SLOW_MS });
+    await idle(page);
+  };
+  await reveal();
+  assert.match(await page.locator('#quiz-options li.true').textContent(), /Severe cardiomegaly/);
+  assert.ok([MESSAGES.kind_negation[0], '“mine”'].includes(await page.textContent('#quiz-kinds th')), await page.textContent('#quiz-kinds'));
+
+  await page.click('#quiz-list');
+  await page.waitForSelector('#quiz-totals', { state: 'hidden' });
+  assert.ok(await page.isHidden('#quiz-save'));
+  await page.locator('#quiz-options input').first().check();
+  await reveal();
+  assert.equal(await page.textContent('#quiz-outcome'), MESSAGES.quiz_uncounted[0]);
+  assert.ok(await page.isHidden('#quiz-totals'));
+  const shown = await page.locator('#quiz-options li').allTextContents();
+  assert.ok(shown[0].includes(MESSAGES.quiz_yours[0]) && shown.every((line) => /rank \d, cosine/.test(line) && !line.includes(MESSAGES.quiz_true[0])), shown.join());
+  const [download] = await Promise.all([page.waitForEvent('download'), page.click('#quiz-save')]);
+  const record = JSON.parse(await readFile(await download.path(), 'utf8'));
+  assert.equal(record.totals, null);
+  assert.deepEqual([record.items.length, record.items[0].correct, record.items[0].chosen, Object.keys(record.items[0].cosines).length], [1, undefined, record.items[0].order[0], 3]);
+  await finish();
+});
+
+test('each step says what is missing: an item of the list, all with all, saving latents (A-3)', async () => {
+  const { page, finish } = await tests.newAppPage();
+  await page.evaluate(() => { for (const panel of document.querySelectorAll('details')) panel.open = true; });
+  const says = async (expected) => {
+    for (const [id, line] of Object.entries(expected)) {
+      const hint = await page.getAttribute(`#${id}`, 'aria-describedby');
+      assert.equal(await page.textContent(`#${hint.split(' ').at(-1)}`), line, id);
+      assert.equal(await page.isDisabled(`#${id}`), line !== '', id);
+    }
+  };
+  const line = (key, params) => text(key, params, 'en');
+  const [volume, reports, section] = ['needs_volume', 'needs_reports', 'needs_section'].map((key) => line(key));
+  await says({ 'quiz-list': volume, 'compare-all': volume, 'kept-volume': volume, 'kept-reports': reports, 'kept-store': line('kept_nothing') });
+  await useSample(page);
+  await says({ 'quiz-list': '', 'compare-all': '', 'kept-volume': '', 'kept-reports': '', 'kept-store': '' });
+  const many = Array.from({ length: 17 }, (_, i) => `Nodule of ${i} mm.`).join('\n\n');
+  await page.fill('#paste', many);
+  await page.click('#add-pasted');
+  await page.waitForFunction(() => document.querySelectorAll('#reports > li').length === 21);
+  await idle(page);
+  await says({ 'quiz-list': line('quiz_needs_reports', { least: 2, most: 16, n: 21 }), 'compare-all': '' });
+  await page.click('#clear-reports');
+  await says({ 'quiz-list': line('quiz_needs_reports', { least: 2, most: 16, n: 0 }), 'compare-all': reports, 'kept-volume': '', 'kept-reports': reports });
+  await page.fill('#paste', '[{"id":"a","findings":"Clear lungs."}]');
+  await page.click('#add-pasted');
+  await page.waitForSelector('#reports > li');
+  await idle(page);
+  await page.selectOption('#report-view', 'impression');
+  await says({ 'compare-all': section, 'kept-reports': section });
+  await page.click('#lang-zh');
+  await says({ 'compare-all': text('needs_section', {}, 'zh') });
+  await page.click('#lang-en');
+
+  // A volume that asks.
+  const option = (report) => ({ text: report });
+  const nifti = await sampleNifti();
+  nifti.writeInt32LE(0, 252); // qform_code, sform_code
+  await page.setInputFiles('#file', { name: 'asks.nii', mimeType: 'application/octet-stream', buffer: nifti });
+  await page.waitForSelector('[data-accept="W_NOXFORM"]');
+  await idle(page);
+  await page.setInputFiles('#quiz-file', { name: 'i.json', mimeType: 'text/plain', buffer: Buffer.from(JSON.stringify([{ image: 'asks.nii', options: [option('Clear.'), option('Not.')] }])) });
+  await page.waitForSelector('#quiz-options li');
+  await idle(page);
+  await says({ 'kept-volume': line('needs_accept'), 'quiz-reveal': line('needs_accept') });
+  await finish();
+});
+
+test('ties by the tolerance: against the first of the group, in any order (R-8)', () => {
+  assert.deepEqual(ranksOf([0.3, 0.5, 0.499, 0.4975, 0.1], 0.002), [4, 1, 1, 3, 5]);
+  assert.deepEqual(ranksOf([0.5, 0.4985, 0.497, 0.4955], 0.002), [1, 1, 3, 3], 'a chain of small steps is not one group');
+  assert.deepEqual(ranksOf([0.2, 0.2, 0.4], 0), [2, 2, 1]);
+  assert.deepEqual(ranksOf([], 1), []);
+  assert.deepEqual([isShared([1, 3, 1], 1), isShared([1, 3, 1], 3)], [true, false]);
+});
+
 test('every kind of distractor that the command makes has a name; another is shown as it is', async () => {
   const edits = await readFile(new URL('../../src/rank/edits.rs', import.meta.url), 'utf8');
   const made = [...edits.matchAll(/EditKind::\w+ => "(\w+)",/g)].map(([, name]) => name);
@@ -167,6 +270,8 @@ test('items: what is read and what is refused', () => {
     id: '1', image: 'train_1_a_1',
     options: [{ report: { text: 't0' }, isTrue: false, kind: 'd3' }, { report: { text: 't1' }, isTrue: true, kind: 'true' }],
   });
+  const [open] = parseItems(JSON.stringify([{ image: 'a', options: [{ text: 'x' }, { text: 'y', kind: 'size' }] }]));
+  assert.deepEqual(open.options.map(({ isTrue, kind }) => [isTrue, kind]), [[false, 'other'], [false, 'size']], 'an answer is optional (R-17)');
   for (const bad of ['', '{', '[]', '[{"options":[]}]', JSON.stringify([{ image: 'a', options: [option(1)] }]), JSON.stringify([{ image: 'a', options: [option(0), option(0)] }])]) {
     assert.throws(() => parseItems(bad), { code: 'TEXT_INPUT' }, bad);
   }

@@ -8,8 +8,8 @@ import { test } from 'node:test';
 import { MESSAGES, text } from '../../www/i18n.js';
 import { Candidates } from '../../www/candidates.js';
 import { differences } from '../../www/differences.js';
-import { delimiterOf, firstRecords, guess, headerFor } from '../../www/table.js';
-import { host, idle, out, rankOnCpu, SLOW_MS, useSample, www } from './harness.mjs';
+import { delimiterOf, firstRecords, guess, headerFor, isTable } from '../../www/table.js';
+import { attempt, host, idle, out, rankOnCpu, SLOW_MS, useSample, www } from './harness.mjs';
 
 const tests = host({ gpu: false });
 
@@ -86,6 +86,145 @@ test('a table with unknown columns: the person says which they are', async () =>
   await page.keyboard.press('Escape');
   await ready(page);
   assert.equal((await listed(page)).length, 1);
+  await finish();
+});
+
+test('a table that is pasted, or in a file of any ending: the person says which columns; text with commas stays text', async () => {
+  const { page, finish } = await tests.newAppPage();
+  const table = 'Befund;Nr;Beurteilung\r\n"Clear; lungs.";7;Normal.\r\nLeft effusion.;8;\r\n';
+  const choose = async (...roles) => {
+    await page.waitForSelector('#columns[open]');
+    for (const [i, role] of roles.entries()) await page.locator('#columns select').nth(i).selectOption(role);
+    await page.click('#columns-use');
+  };
+  const clear = async () => {
+    await idle(page);
+    await page.click('#clear-reports');
+    await page.waitForSelector('#reports li', { state: 'detached' });
+  };
+  const paste = async (content) => {
+    await page.fill('#paste', content);
+    await page.click('#add-pasted');
+  };
+  await paste(table);
+  await choose('findings', 'id', 'impression');
+  await page.waitForSelector('#reports li');
+  await idle(page);
+  assert.deepEqual(await listed(page), [['7', 'Clear; lungs.Normal.'], ['8', 'Left effusion.']]);
+  assert.equal(await page.inputValue('#paste'), '');
+  await clear();
+
+  await give(page, 'x.dat', '\ufeffNr\tBefund\n7\tClear lungs, no nodule.\n8\tEffusion.\n');
+  await choose('id', 'text');
+  await page.waitForSelector('#reports li');
+  assert.deepEqual(await listed(page), [['7', 'Clear lungs, no nodule.'], ['8', 'Effusion.']]);
+  await clear();
+
+  // Closed, it stays where it was pasted; and a person may say that it is text.
+  await paste(table);
+  await page.waitForSelector('#columns[open]');
+  await page.click('#columns-cancel');
+  await idle(page);
+  assert.deepEqual([await page.inputValue('#paste'), (await listed(page)).length], [table.replaceAll('\r', ''), 0]);
+  await page.click('#add-pasted');
+  await page.waitForSelector('#columns[open]');
+  await page.click('#columns-text');
+  await page.waitForSelector('#reports li');
+  await idle(page);
+  assert.equal((await listed(page)).length, 1);
+  assert.equal(await page.inputValue('#paste'), '');
+  await clear();
+
+  // What the package knows, and text, ask nothing.
+  for (const [content, count] of [['id,text\n1,"Clear lungs, no nodule."\n2,Effusion.', 2], ['Lungs are clear, no nodule.\nHeart is normal, no effusion.', 1],
+    ['Lungs clear,heart normal\nNo nodule,no effusion', 1], ['{"id":"1","text":"Clear, lungs."}\n{"id":"2","text":"No, effusion."}', 2]]) {
+    await paste(content);
+    await page.waitForSelector('#reports li');
+    await idle(page);
+    assert.equal((await listed(page)).length, count, content);
+    await clear();
+  }
+  // A file whose ending says what it is.
+  await give(page, 'x.csv', table);
+  await page.waitForSelector('#columns[open]');
+  assert.ok(await page.isHidden('#columns-text'));
+  await page.click('#columns-cancel');
+  await finish();
+});
+
+test('what looks like a table, and what may be prose', () => {
+  for (const table of [
+    'Befund;Nr;Beurteilung\r\n"Clear; lungs.";7;Normal.\r\nLeft effusion.;8;\r\n', 'Nr\tBefund\n7\tClear lungs, no nodule.\n8\tLeft effusion.\n',
+    'Accession,Narrative\nA-1,"Clear lungs, no nodule."\nA-2,Emphysema.', '检查号,所见\n1,双肺清晰。\n2,左侧胸腔积液。', 'key,narrative\na,"One.\n\nTwo."\nb,Three.',
+    'Befund\tBeurteilung\nLungs clear.\tNormal.\nEffusion.\tAbnormal.',
+  ]) assert.ok(isTable(table), table);
+  for (const prose of [
+    '', 'Clear lungs.', 'Nr,Befund', 'Lungs are clear, no nodule.\nHeart is normal, no effusion.', 'Lungs clear,heart normal\nNo nodule,no effusion',
+    'Lungs clear,heart normal\nNodule of 5 mm,right upper lobe.', '双肺清晰,未见结节\n心脏正常,未见积液', 'CT of the chest; no contrast.\nClear lungs; no nodule.',
+    'Nr,Befund\n\n7,Clear.', 'Nr,Befund\r\n \r\n7,Clear.', 'Nr,Befund\n---\n7,Clear.', 'Nr,Befund\n7,Clear, normal.', 'Findings:\tclear\nImpression:\tnormal',
+    'Lungs\tclear\nHeart\tnormal', 'Rundherd 1,5cm\nRundherd 2,3cm', 'Comparison, prior CT\nSegments, 5',
+  ]) assert.ok(!isTable(prose), prose);
+});
+
+test('equal after the text rule: merged, refused in the editor, once in a view of sections (R-2, R-4)', async () => {
+  const { page, finish } = await tests.newAppPage();
+  await page.fill('#paste', JSON.stringify([
+    { id: 'a', findings: 'Clear lungs.', impression: 'Normal.' }, { id: 'b', findings: "Clear 'lungs'.", impression: 'Normal (chest).' },
+    { id: 'c', findings: 'Effusion.', impression: '"Normal."' }, { id: 'd', findings: 'Emphysema.', impression: 'Not given.' },
+  ]));
+  await page.click('#add-pasted');
+  await page.waitForFunction(() => document.querySelectorAll('#reports > li').length === 4);
+  await idle(page);
+  const edit = async (id, value) => {
+    await page.click(`#reports > li[data-id="${id}"] [data-edit]`);
+    await page.fill('#edit-text', value);
+    await page.click('#edit-form .primary');
+  };
+  const problem = async (key) => {
+    assert.equal(await page.textContent('#edit-problem'), MESSAGES[key][0]);
+    await page.click('#edit-cancel');
+  };
+  await edit('d', 'Clear (lungs)."Normal."');
+  await problem('edit_equal');
+  await edit('d', '("")');
+  await problem('edit_empty');
+  await edit('d', "Emphysema. 'Mild'.");
+  await page.waitForSelector('#edit', { state: 'hidden' });
+  await idle(page);
+  await page.fill('#paste', 'Emphysema. Mild.');
+  await page.click('#add-pasted');
+  await idle(page);
+  assert.equal(await page.textContent('#report-notes'), `4 reports · ${text('duplicates', { n: 1 })}`, 'what was edited is known by what is compared');
+
+  const usable = () => attempt(page, async () => (await import('/candidates.js')).candidates.usable.map(({ id }) => id));
+  assert.deepEqual(await usable(), ['a', 'b', 'c', 'd']);
+  await page.selectOption('#report-view', 'findings');
+  assert.deepEqual(await usable(), ['a', 'c']);
+  assert.equal(await page.textContent('#report-notes'), `4 reports · ${text('view_left_out', { n: 1 })} · ${text('duplicates', { n: 2 })}`);
+  await edit('c', 'Clear "lungs".');
+  await problem('edit_equal');
+  await page.selectOption('#report-view', 'impression');
+  assert.deepEqual(await usable(), ['a', 'b']);
+  await page.selectOption('#report-view', 'full');
+  assert.deepEqual(await usable(), ['a', 'b', 'c', 'd'], 'no report is lost by looking at a section');
+
+  // The rule of the page is that of the package.
+  const texts = ['a "b" \'c\' (d) [e] “f”', ' Not given. ', "it's\nline", 'Not given. Really.', '((x))'];
+  const [ours, theirs] = await attempt(page, async (given) => {
+    const [{ Candidates }, { open }] = await Promise.all([import('/candidates.js'), import('/ctmatch/index.js')]);
+    const session = await open({ backend: 'cpu' });
+    const found = [];
+    for (const written of given) found.push(await session.parseReports(JSON.stringify([{ text: written }]), { format: 'json' }).then(([{ text: ruled }]) => ruled, () => ''));
+    await session.close();
+    // Equal where the editor refuses one beside the other.
+    const same = given.map((written, i) => {
+      const list = new Candidates();
+      list.add([{ id: '1', text: found[i] || 'other' }, { id: '2', text: 'another' }]);
+      return list.edit('2', { id: '2', text: written }) ?? '';
+    });
+    return [same, found];
+  }, texts);
+  assert.deepEqual(ours, theirs.map((ruled) => (ruled === '' ? 'edit_empty' : 'edit_equal')), theirs.join('|'));
   await finish();
 });
 

@@ -150,11 +150,121 @@ test('a model of this site that was chosen is there at the next visit; one that 
   await loaded();
   await again();
   assert.equal(await facts(), own);
-  await page.evaluate(() => localStorage.setItem('ctmatch-model', 'gone/manifest.json'));
+  const line = () => page.textContent('#progress-text');
+  await idle(page);
+  assert.equal(await line(), '');
+  for (const missing of ['gone/manifest.json', 'files:']) {
+    await page.evaluate((address) => localStorage.setItem('ctmatch-model', address), missing);
+    await again();
+    await page.waitForFunction((said) => document.querySelector('#progress-text').textContent === said, MESSAGES.model_gone[0]);
+    assert.equal(await facts(), own);
+    assert.ok(await page.isHidden('#error') && await page.isVisible('#model-own'));
+  }
+  await page.check('input[name="backend"][value="cpu"]');
+  await page.click('#model-own');
+  await loaded();
+  assert.ok(await page.isHidden('#model-own'));
   await again();
-  assert.equal(await facts(), own);
-  assert.ok(await page.isHidden('#error') && await page.isHidden('#model-own'));
+  await idle(page);
+  assert.deepEqual([await facts(), await line()], [own, '']);
   await finish();
+});
+
+/** A model folder as a person chooses it, under another name. @param {string} folder @param {string} id */
+async function modelFiles(folder, id) {
+  const names = (await readdir(folder)).filter((name) => name !== 'config.json');
+  return Promise.all(names.map(async (name) => {
+    const bytes = await readFile(join(folder, name));
+    return { name, mimeType: 'application/octet-stream', buffer: name === 'manifest.json' ? Buffer.from(JSON.stringify({ ...JSON.parse(bytes.toString()), id })) : bytes };
+  }));
+}
+/** The names below the browser's private files. */
+const privateFiles = (page) => attempt(page, async () => {
+  const found = [];
+  const walk = async (folder, path) => {
+    for await (const [name, handle] of folder.entries()) {
+      if (handle.kind === 'directory') await walk(handle, `${path}${name}/`);
+      else found.push(path + name);
+    }
+  };
+  await walk(await navigator.storage.getDirectory(), '');
+  return found.sort();
+});
+const says = (page, line) => page.waitForFunction((said) => document.querySelector('#progress-text').textContent === said, line, { timeout: SLOW_MS });
+
+test('a model of files is kept: there at the next visit; dropped for a model by address, and with everything else', { timeout: 2 * SLOW_MS }, async () => {
+  const { page, finish } = await tests.newAppPage();
+  const facts = () => page.textContent('#model-facts');
+  const again = async () => {
+    await page.reload();
+    await page.waitForFunction(() => document.querySelector('#model-facts').textContent !== '');
+    await page.evaluate(() => { document.querySelector('#model').open = true; });
+    await idle(page);
+    await page.check('input[name="backend"][value="cpu"]');
+  };
+  const choose = async (files) => {
+    await page.setInputFiles('#model-files', files);
+    await says(page, MESSAGES.model_loaded[0]);
+  };
+  const copied = async () => (await privateFiles(page)).filter((name) => name.startsWith('model/'));
+  const files = await modelFiles(join(www, 'model'), 'from-a-stick');
+  await page.check('input[name="backend"][value="cpu"]');
+  await page.click('#model > summary');
+  await choose(files);
+  assert.ok((await facts()).includes(MESSAGES.files_kept[0]), await facts());
+  const names = (await copied()).map((name) => name.slice('model/'.length));
+  assert.ok(names.includes('manifest.json') && names.length > 2 && names.every((name) => files.some((file) => file.name === name)), `${names}`);
+
+  await again();
+  for (const part of ['from-a-stick', MESSAGES.files_kept[0]]) assert.ok((await facts()).includes(part), part);
+  assert.ok(await page.isVisible('#model-own'));
+  assert.deepEqual([await page.inputValue('#model-url'), await page.textContent('#progress-text')], ['', '']);
+  await page.click('#model-load');
+  await says(page, MESSAGES.model_loaded[0]);
+  assert.ok((await facts()).includes(MESSAGES.from_file[0]));
+
+  await page.fill('#model-url', 'expected/zero-shot/manifest.json');
+  await page.click('#model-address button');
+  await page.waitForFunction((purpose) => document.querySelector('#model-facts').textContent.includes(purpose), MESSAGES['purpose_zero-shot'][0], { timeout: SLOW_MS });
+  await idle(page);
+  assert.deepEqual(await copied(), []);
+  await choose(files);
+  assert.notDeepEqual(await copied(), []);
+  await page.click('#clear-all');
+  await page.click('#clear button[value="clear"]');
+  await says(page, MESSAGES.cleared[0]);
+  assert.deepEqual(await privateFiles(page), []);
+  assert.ok(!(await facts()).includes('from-a-stick') && await page.isHidden('#model-own'), 'nor is it chosen any more');
+  await again();
+  assert.ok(!(await facts()).includes('from-a-stick'));
+  assert.equal(await page.textContent('#progress-text'), '');
+  await finish();
+});
+
+test('a model of files where the storage is full or missing: it works, and the page says that it is not kept', { timeout: 2 * SLOW_MS }, async () => {
+  const full = () => {
+    FileSystemFileHandle.prototype.createWritable = async () => { throw new DOMException('full', 'QuotaExceededError'); };
+  };
+  const missing = () => { StorageManager.prototype.getDirectory = async () => { throw new DOMException('no', 'SecurityError'); }; };
+  for (const init of [full, missing]) {
+    const { page, finish } = await tests.newAppPage({ init });
+    await page.check('input[name="backend"][value="cpu"]');
+    await page.click('#model > summary');
+    await page.setInputFiles('#model-files', await modelFiles(join(www, 'model'), 'from-a-stick'));
+    await says(page, MESSAGES.model_loaded[0]);
+    const facts = await page.textContent('#model-facts');
+    for (const part of ['from-a-stick', MESSAGES.files_not_kept[0]]) assert.ok(facts.includes(part), `${init.name}: ${facts}`);
+    assert.ok(await page.isHidden('#error'));
+    await useSample(page);
+    await rankOnCpu(page);
+    await idle(page);
+    await page.reload();
+    await page.waitForFunction(() => document.querySelector('#model-facts').textContent !== '');
+    await idle(page);
+    assert.ok(!(await page.textContent('#model-facts')).includes('from-a-stick'), 'the choice before');
+    assert.equal(await page.textContent('#progress-text'), '');
+    await finish();
+  }
 });
 
 test('the column of shares can be left out, on the page and in the saved one; the choice is kept', { timeout: SLOW_MS }, async () => {
@@ -191,6 +301,7 @@ test('clear all: nothing is left in memory or in the browser', { timeout: 2 * SL
   assert.equal(await page.locator('#reports li').count(), 0);
   for (const id of ['volume', 'result']) assert.ok(await page.isHidden(`#${id}`), id);
   assert.ok(await page.isDisabled('#rank'));
+  assert.notEqual(await page.textContent('#model-facts'), '', 'the own model');
   assert.ok(!(await page.content()).includes('Severe cardiomegaly'));
   // And it can be used again.
   await idle(page);
@@ -223,6 +334,9 @@ test('a model of files: its facts, and the one before when it is damaged', { tim
   await page.setInputFiles('#model-files', cut);
   await page.waitForSelector('#error:not([hidden])');
   assert.equal(await page.textContent('#error-code'), 'INTEGRITY');
+  await page.click('#lang-zh');
+  assert.ok(/^[ -~]+$/.test(await page.textContent('#error-more')) && await page.getAttribute('#error-more', 'lang') === 'en', 'a part in another language (WCAG 3.1.2)');
+  await page.click('#lang-en');
   await page.setInputFiles('#model-files', buffers.filter(({ name }) => name !== 'manifest.json'));
   await page.waitForFunction(() => document.querySelector('#error-code').textContent === 'MANIFEST');
 
@@ -251,8 +365,15 @@ test('several samples: a choice, the reports once, the answer of each', { timeou
   for (const [id, answer] of [['two', 'C'], ['one', 'A'], ['two', 'C']]) {
     await page.selectOption('#sample', id);
     await page.click('#use-sample');
-    await page.waitForFunction((wanted) => document.querySelector('#quiz-answer').value === wanted, answer);
+    await page.waitForFunction(() => document.querySelectorAll('#reports > li').length === 4 && !document.querySelector('#use-sample').disabled);
     await idle(page);
+    const known = await attempt(page, async () => {
+      const [{ state }, { sampleAnswer }] = await Promise.all([import('/app.js'), import('/sample.js')]);
+      return sampleAnswer(state.entry);
+    });
+    assert.equal(known, answer);
+    const shown = await page.evaluate(() => { const { value, selectedOptions } = document.querySelector('#quiz-answer'); return [value, selectedOptions[0].textContent]; });
+    assert.deepEqual(shown, ['', MESSAGES.quiz_of_sample[0]], 'the answer is known and not shown (R-17)');
   }
   assert.equal(await page.locator('#volumes li').count(), 2, 'a sample is one volume, however often it is opened');
   assert.equal(await page.locator('#reports > li').count(), 4);
@@ -323,6 +444,61 @@ test('latents are saved and loaded again: the same ranks without a text; a store
   assert.equal(await page.locator('#reports > li').count(), 5);
   await page.click('#store-close');
   assert.ok(await page.isHidden('#store'));
+  await finish();
+});
+
+test('what is within the tolerance is a tie, in the matrix and in a store; a text that is saved and here is one (R-4, R-8)', { timeout: 2 * SLOW_MS }, async () => {
+  const { page, finish } = await ranked();
+  await page.click('#retrieval > summary');
+  const download = async (id) => {
+    const [made] = await Promise.all([page.waitForEvent('download'), page.click(id)]);
+    await idle(page);
+    return readFile(await made.path());
+  };
+  const load = async (buffer) => {
+    await page.setInputFiles('#kept-file', { name: 'x.safetensors', mimeType: 'application/octet-stream', buffer });
+    await idle(page);
+  };
+  // The volume's latent again, turned by less than the model can tell apart.
+  const volume = await download('#kept-volume');
+  const start = 8 + Number(volume.readBigUInt64LE(0));
+  const at = start + JSON.parse(volume.subarray(8, start).toString()).image_latents.data_offsets[0];
+  volume.writeFloatLE(volume.readFloatLE(at) + 1e-4, at);
+  await load(volume);
+  await page.click('#compare-all');
+  await page.waitForSelector('#matrix-rows tr', { timeout: SLOW_MS });
+  await idle(page);
+  const [csv] = (await download('#matrix-save')).toString().split('\r\n').filter((line) => line.startsWith('A,'));
+  const [one, other] = csv.split(',').slice(1).map(Number);
+  assert.ok(one !== other && Math.abs(one - other) < 0.002, csv);
+  const marks = (key) => page.locator('#matrix-rows .tie').filter({ hasText: new RegExp(`^${MESSAGES[key][0]}$`) }).count();
+  assert.deepEqual([await marks('tied_volume'), await marks('best_volume'), await marks('best_report')], [8, 0, 2]);
+
+  // The same words as those of the best with another space: another text, and the same latent.
+  const reports = await download('#kept-reports');
+  const best = (await page.locator('#result-rows strong').allTextContents())[0];
+  const { findings, impression } = JSON.parse(await readFile(join(www, 'sample/reports.json'), 'utf8')).find(({ id }) => id === best);
+  await page.fill('#paste', `${findings}${impression}`.replace(' ', '  '));
+  await page.click('#add-pasted');
+  await page.waitForFunction(() => document.querySelectorAll('#reports > li').length === 5);
+  await idle(page);
+  await load(await download('#kept-store'));
+  await page.click('#store-search');
+  await page.waitForSelector('#store-rows tr');
+  await idle(page);
+  const badge = ` ${MESSAGES.tie[0]}`;
+  assert.deepEqual(await page.locator('#store-rows td:first-child').allTextContents(), [`1${badge}`, `1${badge}`, '3', '4', '5']);
+  await page.locator('#retrieval').screenshot({ path: join(out, 'ties-en.png') });
+
+  // Saved ones have no text: when those here are encoded, the equal ones are merged.
+  await load(reports);
+  assert.equal(await page.locator('#reports > li').count(), 9);
+  await page.click('#rank');
+  await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });
+  await idle(page);
+  assert.deepEqual([await page.locator('#reports > li').count(), await page.locator('#result-rows tr').count()], [5, 5]);
+  assert.ok((await page.textContent('#report-notes')).includes(text('duplicates', { n: 4 })));
+  assert.ok(!(await page.textContent('#reports')).includes('SHA-256'), 'those with their texts stay');
   await finish();
 });
 

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { MESSAGES, text } from '../../www/i18n.js';
+import { MESSAGES, placeText, text } from '../../www/i18n.js';
 import { binned } from '../../www/histogram.js';
 import { slabProfile } from '../../www/overlay.js';
 import { rowIn } from '../../www/sidecar.js';
@@ -529,4 +529,203 @@ test('a metadata table: one row needs no name, spacing where it has it, and what
   }
   for (const [xy, z] of [['', 2], ['[]', 2], ['x', 2], ['0', 2], ['0.5', 0], ['0.5', ''], ['0.5', -1], ['[0.5,]', 2]]) assert.throws(() => spaced(xy, z), { code: 'SIDECAR' }, `${xy} ${z}`);
   for (const bad of ['', 'a,b\n1,2', head, `${head}\na;1;`, `${head}\na;1;x`]) assert.throws(() => rowIn(bad, 'a'), { code: 'SIDECAR' }, bad);
+});
+
+/** Files dropped on the page together. */
+const drop = (page, files) => page.evaluate((given) => {
+  const transfer = new DataTransfer();
+  for (const [name, bytes] of given) transfer.items.add(new File([new Uint8Array(bytes)], name));
+  document.querySelector('#drop').dispatchEvent(new DragEvent('drop', { dataTransfer: transfer, bubbles: true, cancelable: true }));
+}, Object.entries(files).map(([name, bytes]) => [name, [...Buffer.from(bytes)]]));
+const shown = async (page, n) => {
+  await page.waitForFunction((count) => document.querySelectorAll('#volumes li').length === count, n);
+  await idle(page);
+};
+
+test('places are the file\'s: its own voxel numbers, and world mm also where slices are oblique', async () => {
+  const { page, finish } = await tests.newAppPage();
+  const dims = [24, 22, 20];
+  const nifti = await ramp(dims);
+  // Stored right, anterior, superior; turned by 9 degrees about the axis from left to right.
+  const [sin, cos] = [Math.sin, Math.cos].map((of) => of((9 * Math.PI) / 180));
+  const affine = [[1.5, 0, 0, -20], [0, 2 * cos, -3 * sin, 10], [0, 2 * sin, 3 * cos, -300]];
+  nifti.writeInt16LE(0, 252);
+  affine.flat().forEach((value, i) => nifti.writeFloatLE(value, 280 + 4 * i));
+  [1.5, 2, 3].forEach((mm, i) => nifti.writeFloatLE(mm, 80 + 4 * i));
+  await openFile(page, nifti);
+  const stored = [[2, 3, 4], [20, 1, 17], [11, 21, 0]];
+  const said = await page.evaluate(async ({ places, sizes: [nx, ny] }) => {
+    const { viewer } = await import('/volume.js');
+    const found = [];
+    for (const [i, j, k] of places) {
+      await viewer.moveTo([nx - 1 - i, ny - 1 - j, k]);
+      found.push(document.querySelector('#cross').textContent);
+    }
+    return found;
+  }, { places: stored, sizes: dims });
+  for (const [n, [i, j, k]] of stored.entries()) {
+    const mm = affine.map(([a, b, c, d], axis) => {
+      const value = a * i + b * j + c * k + d;
+      return `${['LR', 'PA', 'IS'][axis][Number(value >= 0)]} ${(Math.round(Math.abs(value) * 100) / 100).toLocaleString('en', { maximumFractionDigits: 1 })}`;
+    }).join(' ');
+    const hu = (-1000 + 10 * i + 100 * j + 300 * k).toLocaleString('en');
+    assert.equal(said[n], text('probe', { hu, x: i, y: j, z: k, mm }));
+  }
+  await finish();
+});
+
+test('the .json of a converter beside a volume is no report: it is searched for identifiers', async () => {
+  const { page, finish } = await tests.newAppPage();
+  const nifti = await sampleNifti();
+  const name = 'ZQX^VKW';
+  const metadata = JSON.stringify({ Modality: 'CT', ConversionSoftware: 'dcm2niix', PatientName: name });
+  const counts = () => page.evaluate(() => ['#identifiers li', '#reports > li'].map((wanted) => document.querySelectorAll(wanted).length));
+  const places = async () => (await page.locator('#identifiers').textContent()).split(placeText('sidecar')).length - 1;
+  await drop(page, { 'a.nii': nifti, 'a.json': metadata, 'r.json': '["Clear lungs."]' });
+  await shown(page, 1);
+  await page.waitForFunction(() => document.querySelectorAll('#reports > li').length === 1);
+  const [found] = await counts();
+  assert.ok(found > 0 && (await places()) > 0 && (await page.isHidden('#error')), `${found}`);
+  assert.ok(!(await page.content()).includes('ZQX'));
+  await page.click('#reveal');
+  await page.waitForFunction((wanted) => document.querySelector('#identifiers').textContent.includes(wanted), name);
+  await page.click('#reveal');
+
+  // Chosen with the volume; and for a volume that is open already.
+  await page.setInputFiles('#file', [['b.nii', nifti], ['b.json', Buffer.from(metadata)]].map(([file, buffer]) => ({ name: file, mimeType: 'application/octet-stream', buffer })));
+  await shown(page, 2);
+  assert.ok((await places()) > 0 && (await page.isHidden('#error')));
+  await drop(page, { 'c.nii': nifti });
+  await shown(page, 3);
+  assert.equal(await places(), 0);
+  await drop(page, { 'c.json': metadata });
+  await page.waitForFunction((wanted) => document.querySelector('#identifiers').textContent.includes(wanted), placeText('sidecar'));
+  await idle(page);
+  assert.equal((await counts())[1], 1);
+  // Of no volume that is here.
+  await drop(page, { 'd.json': metadata });
+  await page.waitForSelector('#error:not([hidden])');
+  assert.equal(await page.textContent('#error-code'), 'TEXT_INPUT');
+  // A report may have its volume's name.
+  await idle(page);
+  await drop(page, { 'e.nii': nifti, 'e.json': '{"findings": "Emphysema."}' });
+  await shown(page, 4);
+  await page.waitForFunction(() => document.querySelectorAll('#reports > li').length === 2);
+  assert.equal(await places(), 0);
+  await finish();
+});
+
+test('as the published evaluation reads: stored order, both scalings, and no letters that nobody checked', async () => {
+  const { page, finish } = await tests.newAppPage();
+  const nifti = Buffer.from(await sampleNifti());
+  // From left to right and from back to front: the other way along both axes.
+  for (const at of [280, 300]) nifti.writeFloatLE(-nifti.readFloatLE(at), at);
+  nifti.writeInt16LE(0, 252);
+  nifti.writeFloatLE(1, 112);
+  nifti.writeFloatLE(-24, 116);
+  await openFile(page, nifti);
+  const range = async () => (await page.locator('#strip dd').last().textContent()).replaceAll(',', '').split(' … ').map(Number);
+  const letters = () => page.locator('.letter').allTextContents();
+  const before = await range();
+  assert.ok(!(await letters()).includes('?') && (await page.isHidden('#orientation-banner')));
+  await page.click('#reading > summary');
+  await page.check('#reference-exact');
+  await page.waitForFunction(() => !document.querySelector('#corrected').hidden);
+  await idle(page);
+  assert.ok((await letters()).every((letter) => letter === '?'));
+  assert.equal(await page.textContent('#orientation-banner'), MESSAGES.orientation_stored[0]);
+  assert.ok((await page.textContent('#corrected-text')).includes(MESSAGES.reference_exact[0]));
+  assert.deepEqual(await range(), before);
+  const [chooser] = await Promise.all([page.waitForEvent('filechooser'), page.click('#load-table')]);
+  await chooser.setFiles({ name: 'm.csv', mimeType: 'text/csv', buffer: Buffer.from('VolumeName,RescaleIntercept,RescaleSlope,XYSpacing,ZSpacing\nx.nii,-100,1,"[1.5, 1.5]",9.5') });
+  await page.waitForFunction(() => /1.5 × 1.5 × 9.5/.test(document.querySelector('#corrected-text').textContent));
+  await idle(page);
+  assert.deepEqual(await range(), before.map((hu) => hu - 100), 'the table after the header');
+  await page.click('#uncorrect');
+  await page.waitForFunction(() => document.querySelector('#corrected').hidden);
+  await idle(page);
+  assert.ok(!(await page.isChecked('#reference-exact')) && (await page.isHidden('#orientation-banner')));
+  await finish();
+});
+
+test('a table that contradicts a header: its scaling is not put on top of the header\'s, and the values can be said to be HU', async () => {
+  const { page, finish } = await tests.newAppPage();
+  const nifti = Buffer.from(await sampleNifti());
+  nifti.writeFloatLE(1, 112);
+  nifti.writeFloatLE(-24, 116);
+  const give = async (bytes) => {
+    await openFile(page, bytes);
+    await page.evaluate(() => { document.querySelector('#reading').open = true; });
+    const [chooser] = await Promise.all([page.waitForEvent('filechooser'), page.click('#load-table')]);
+    await chooser.setFiles({ name: 'm.csv', mimeType: 'text/csv', buffer: Buffer.from('VolumeName,RescaleIntercept,RescaleSlope,XYSpacing,ZSpacing\nx.nii,-1024,1,"[1.5, 1.5]",9.5') });
+    await page.waitForSelector('[data-accept="W_HU_RAW"]');
+    await idle(page);
+  };
+  const corrections = () => page.locator('[data-correct]').evaluateAll((all) => all.map(({ dataset }) => dataset.correct));
+  const unit = () => page.textContent('#cross');
+  await give(nifti);
+  assert.deepEqual(await corrections(), ['already_hu']);
+  assert.match(await unit(), /not HU/);
+  await page.click('[data-correct="already_hu"]');
+  await page.waitForFunction(() => !document.querySelector('[data-accept="W_HU_RAW"]'));
+  await idle(page);
+  assert.doesNotMatch(await unit(), /not HU/);
+  assert.ok((await page.textContent('#corrected-text')).includes(MESSAGES.already_hu[0]));
+  // Without a scaling of its own, the table's may be what is missing.
+  await give(await sampleNifti());
+  assert.deepEqual((await corrections()).filter((key) => /hu|table/.test(key)), ['already_hu', 'apply_table']);
+  await page.click('[data-correct="apply_table"]');
+  await page.waitForFunction(() => !document.querySelector('[data-accept="W_HU_RAW"]'));
+  await idle(page);
+  assert.match(await page.textContent('#corrected-text'), /slope 1, intercept -1,024/);
+  await finish();
+});
+
+test('tilt is explained; another file of equal size starts in its middle; a folder of DICOM and files while something runs have their word', async () => {
+  const { page, finish } = await tests.newAppPage();
+  const nifti = await sampleNifti();
+  const sheared = Buffer.from(nifti);
+  sheared.writeInt16LE(0, 252);
+  const rad = (15 * Math.PI) / 180;
+  [[-1.5, 0, 0, 0], [0, -1.5, 9.5 * Math.sin(rad), 0], [0, 0, 9.5 * Math.cos(rad), 0]].flat().forEach((value, i) => sheared.writeFloatLE(value, 280 + 4 * i));
+  await openFile(page, sheared);
+  assert.ok((await page.textContent('#findings')).includes(MESSAGES.help_W_SHEAR[0]));
+  const position = () => page.evaluate(async () => (await import('/volume.js')).viewer.position);
+  const middle = await position();
+  await page.evaluate(async () => (await import('/volume.js')).viewer.moveTo([3, 4, 5]));
+  await page.check('[data-accept="W_SHEAR"]');
+  assert.deepEqual(await position(), [3, 4, 5]);
+  await drop(page, { 'other.nii': nifti });
+  await shown(page, 2);
+  assert.deepEqual(await position(), middle);
+
+  const dicom = Buffer.alloc(400);
+  dicom.write('DICM', 128, 'latin1');
+  await page.evaluate((bytes) => {
+    const file = (name) => ({ isFile: true, file: (found) => found(new File([new Uint8Array(bytes)], name)) });
+    const parts = [[file('IM0001'), file('IM0002')]];
+    const event = new Event('drop', { bubbles: true, cancelable: true });
+    event.dataTransfer = { items: [{ webkitGetAsEntry: () => ({ isDirectory: true, createReader: () => ({ readEntries: (found) => found(parts.shift() ?? []) }) }) }], files: [] };
+    document.querySelector('#drop').dispatchEvent(event);
+  }, [...dicom]);
+  await page.waitForFunction(() => document.querySelector('#error-code').textContent === 'E_DICOM');
+  await idle(page);
+  await drop(page, { '1.dcm': dicom, '2.dcm': dicom, '3.dcm': dicom });
+  await page.waitForFunction(() => !document.querySelector('#choose-file').disabled);
+  await idle(page);
+  assert.equal(await page.textContent('#error-code'), 'E_DICOM');
+
+  // A reading that waits keeps the page busy.
+  await page.evaluate(async () => {
+    const { run } = await import('/app.js');
+    window.working = run('phase_read', () => new Promise((done) => { window.done = done; }));
+  });
+  await drop(page, { 'late.nii': nifti });
+  await page.waitForFunction(() => document.querySelector('#error-code').textContent === 'BUSY');
+  await page.evaluate(async () => {
+    window.done('');
+    await window.working;
+  });
+  assert.equal(await page.locator('#volumes li').count(), 2);
+  await finish();
 });

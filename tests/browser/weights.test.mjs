@@ -6,7 +6,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, beforeEach, test } from 'node:test';
-import { attempt, host, pkg, www } from './harness.mjs';
+import { attempt, host, pkg, SLOW_MS, www } from './harness.mjs';
 
 const SHARDS = 4;
 // Whatever fails, fails before this, also on a machine that does other work.
@@ -143,7 +143,12 @@ function helpers() {
 }
 
 const newPage = (expect) => tests.newPackagePage({ expect, init: helpers });
-const load = (page, options = {}) => attempt(page, (o) => window.load(o), options);
+/** What fails, fails soon. */
+const load = async (page, options = {}) => {
+  const found = await attempt(page, (o) => window.load(o), options);
+  assert.ok(!found.code || found.ms < SOON_MS, `${found.code} after ${found.ms} ms`);
+  return found;
+};
 const entries = (page) => attempt(page, () => window.entries());
 const addresses = () => model.listed.map(({ sha256: address }) => address);
 const files = () => asked.filter(({ path }) => path !== 'manifest.json');
@@ -279,10 +284,8 @@ test('swapped, missing, cut off and slow shards: a code at once or the model, an
   };
   for (const [name, [expected, answer]] of Object.entries(answers)) {
     rule = answer;
-    const from = performance.now();
     const found = await load(page);
     assert.deepEqual([found.code, found.retryable], expected, name);
-    assert.ok(performance.now() - from < SOON_MS, name);
   }
   // Slow, and in many pieces: longer than the silence that ends a download.
   rule = (path, request, response) => path === second.path && !request.headers.range && slowly(response, body(path), 12, STALL_MS / 4);
@@ -291,6 +294,58 @@ test('swapped, missing, cut off and slow shards: a code at once or the model, an
   assert.ok(slow.ms > 2 * STALL_MS);
   rule = undefined;
   assertLoaded(await load(page), { cache: total });
+  await finish();
+});
+
+test('a load that fails: the volume and what was computed stay, and recover brings back the model before', { timeout: SLOW_MS }, async () => {
+  const { page, finish } = await newPage(/404/);
+  const { path, bytes } = model.shards[2];
+  const wrong = Buffer.from(model.files.get(path));
+  wrong[bytes >> 1] ^= 1;
+  const missing = (absent) => (asking, request, response) => asking === absent && response.writeHead(404).end();
+  for (const worker of [undefined, false]) {
+    rule = undefined;
+    assert.equal(await attempt(page, async (worker) => {
+      const session = await window.ctmatch.open({ backend: 'cpu', worker, cache: 'none', model: '/split/manifest.json' });
+      const volume = await session.readVolume(await (await fetch('/sample/chest.nii.gz')).blob());
+      const image = await session.encodeVolume(volume);
+      const reports = await session.encodeReports(['one text', 'another']);
+      const ranked = async () => JSON.stringify((await session.rank(image, reports)).rows);
+      window.kept = { session, volume, image, ranked, before: await ranked() };
+    }, worker), undefined);
+    // Until the manifest is there, the model before is in use; its device is given back before weights are asked for.
+    for (const [name, answer, expected] of [
+      ['a damaged shard', (asking, request, response) => asking === path && response.end(wrong), ['INTEGRITY', true, 'NO_MODEL']],
+      ['a shard that is not there', missing(path), ['NETWORK', false, 'NO_MODEL']],
+      ['nothing there', missing('manifest.json'), ['NETWORK', false, 'the same']],
+    ]) {
+      rule = answer;
+      const failed = await attempt(page, async () => {
+        const { session, volume, ranked, before } = window.kept;
+        const from = performance.now();
+        const { code, retryable } = await session.loadModel('/split/manifest.json').catch((error) => error) ?? {};
+        const ms = performance.now() - from;
+        const later = await ranked().then((rows) => (rows === before ? 'the same' : rows), (error) => error.code);
+        return { found: [code, retryable, later], ms, slice: (await volume.slice('axial', 0)).width };
+      });
+      assert.deepEqual([failed.found, failed.slice], [expected, 208], name);
+      assert.ok(failed.ms < SOON_MS, `${name}: ${failed.ms} ms`);
+      rule = undefined;
+      const again = await attempt(page, async () => {
+        const { session, ranked, before } = window.kept;
+        await session.recover();
+        return { same: await ranked() === before, vector: await window.vector(session) };
+      });
+      assert.deepEqual(again, { same: true, vector: reference }, name);
+    }
+    const last = await attempt(page, async () => {
+      const { session, volume, image } = window.kept;
+      const { vector } = await session.encodeVolume(volume);
+      await session.close();
+      return vector.every((value, i) => Math.abs(value - image.vector[i]) < 1e-6);
+    });
+    assert.equal(last, true);
+  }
   await finish();
 });
 
@@ -303,7 +358,7 @@ test('a download that stops: its code after the silence, what came is kept, and 
     rule = half(path, { end: false });
     const silent = await load(page, { worker, ...stall });
     assert.deepEqual([silent.code, silent.retryable, silent.bytes.network], ['NETWORK', true, before + (bytes >> 1)]);
-    assert.ok(silent.ms > STALL_MS && silent.ms < SOON_MS, `${silent.ms} ms`);
+    assert.ok(silent.ms > STALL_MS, `${silent.ms} ms`);
     assert.equal((await entries(page))[`${address}.part`], bytes >> 1);
     rule = (asking, request) => { delete request.headers['if-range']; };
     assertLoaded(await load(page, { worker, ...stall }), { cache: before + (bytes >> 1), network: total - before - (bytes >> 1) });
@@ -349,7 +404,6 @@ test('an answer that never begins, a manifest and a wasm file that stop in the m
     };
     const found = await load(page, { stallMs: STALL_MS, cache: 'none', ...(path === 'module.wasm' && { wasmUrl: '/split/module.wasm' }) });
     assert.deepEqual([found.code, found.retryable], ['NETWORK', true], name);
-    assert.ok(found.ms < SOON_MS, `${name}: ${found.ms} ms`);
   }
   rule = (asking, request, response) => asking === 'module.wasm' && response.writeHead(200, { 'Content-Type': 'application/wasm' }).end(wasm);
   assertLoaded(await load(page, { stallMs: STALL_MS, cache: 'none', wasmUrl: '/split/module.wasm' }), { network: total });
@@ -363,8 +417,7 @@ test('absurd sizes are refused before anything of that size is requested or held
     change(manifest, Object.values(manifest.variants)[0]);
     asked = [];
     rule = (path, request, response) => path === 'manifest.json' && response.end(JSON.stringify(manifest));
-    const { code, retryable, ms } = await load(page, { cache: 'none' });
-    assert.ok(ms < SOON_MS);
+    const { code, retryable } = await load(page, { cache: 'none' });
     return [code, retryable, files().length];
   };
   for (const bytes of [1025 * 2 ** 20 + 1, 2 ** 33, Number.MAX_SAFE_INTEGER]) {
@@ -389,7 +442,7 @@ test('absurd sizes are refused before anything of that size is requested or held
   };
   const endless = await load(page, { cache: 'none' });
   assert.deepEqual([endless.code, endless.retryable], ['MANIFEST', false]);
-  assert.ok(endless.ms < SOON_MS && sent < 2 ** 27, `${endless.ms} ms, ${sent} bytes`);
+  assert.ok(sent < 2 ** 27, `${sent} bytes`);
 
   // A size that is allowed and that the browser cannot give.
   rule = undefined;
@@ -439,9 +492,8 @@ test('weights that are no numbers are refused, and sound ones load in the same p
     assert.ok(name === 'all' ? tensors > 10 : tensors === 1, name);
     rule = (path, request, response) => given.has(path) && response.end(given.get(path));
     for (const selfTest of selfTests) {
-      const { code, vector, ms } = await load(page, { selfTest, cache: 'none', worker: false });
+      const { code, vector } = await load(page, { selfTest, cache: 'none', worker: false });
       assert.deepEqual([code, vector], [expected, undefined], `${name}, self-test ${selfTest}`);
-      assert.ok(ms < SOON_MS, `${name}: ${ms} ms`);
     }
     if (expected !== 'SELF_TEST_FAILED') continue;
     // Without known answers the volume is refused.
