@@ -6,7 +6,7 @@
 // SEED and COMMAND replace the defaults in the card, REMARK says what else is to be known of the training.
 
 import { execFile, execFileSync } from 'node:child_process';
-import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, linkSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
@@ -80,12 +80,29 @@ async function measure(variant) {
 
 // Truth as masks: the voxels that each finding changed.
 const POINTED = 200;
+const FIRST_POINTED = 900_001;
 async function point() {
   if (!existsSync(at('pointing/labels.csv'))) {
-    await start('phantom', '--random', '--seed', '900001', '--count', String(POINTED), '--size', '96,96,48', '--spacing', '3.75,3.75,7.5', '--prevalence', '0.3', '--masks', '--out', at('pointing'));
+    await start('phantom', '--random', '--seed', String(FIRST_POINTED), '--count', String(POINTED), '--size', '96,96,48', '--spacing', '3.75,3.75,7.5', '--prevalence', '0.3', '--masks', '--out', at('pointing'));
   }
   const found = await start('evaluate', '--model', model, '--variant', 'q8', ...cpu, '--pointing', at('pointing'), '--out', at('result-pointing'), '--json');
   return { volumes: POINTED, bySize: bySize(), ...JSON.parse(found).pointing };
+}
+
+// Hiding each cube in turn takes about a minute per phantom: the first ones, once per model.
+const OCCLUDED = 30;
+async function occlude() {
+  const { revision } = JSON.parse(readFileSync(join(model, 'manifest.json'), 'utf8'));
+  const result = at(`occlusion-${revision}.json`);
+  if (!existsSync(result)) {
+    const folder = at('occluded');
+    rmSync(folder, { recursive: true, force: true });
+    mkdirSync(folder);
+    const files = readdirSync(at('pointing')).filter((name) => Number(name.match(/^phantom_(\d+)[_.]/)?.[1]) < FIRST_POINTED + OCCLUDED);
+    for (const name of files) linkSync(at(`pointing/${name}`), join(folder, name));
+    writeFileSync(result, await start('evaluate', '--model', model, '--variant', 'q8', ...cpu, '--pointing', folder, '--occlusion', '--json'));
+  }
+  return JSON.parse(readFileSync(result, 'utf8')).pointing;
 }
 
 /** Diameters of nodules in mm at which they are counted apart: a token is a cube of 30 mm. */
@@ -103,6 +120,7 @@ function bySize() {
 }
 
 const [pointing, ...variants] = await Promise.all([point(), ...['f32', 'q8', 'q4'].map(measure)]);
+const occlusion = await occlude();
 const measured = Object.fromEntries(variants);
 
 const { MODEL: shipped } = process.env;
@@ -168,18 +186,23 @@ Learned (AUROC at least 0.9): ${learned.join(', ') || 'none'}. In part (0.7 to 0
 
 ## Pointing game
 
-Share of ${pointing.volumes} further phantoms (seeds from 900001, each finding by a chance of 0.3) in which the highest cube of the exact map for
+Share of ${pointing.volumes} further phantoms (seeds from ${FIRST_POINTED}, each finding by a chance of 0.3) in which the highest cube of the exact map for
 "is present" against "is not present" holds the lesion (hit@1), or one of the three highest does (hit@3); a cube holds it that has at least half
 as many changed voxels as the cube with the most. Beside it the map less that of a volume of air (baseline), the cube that holds
 the finding most often in other phantoms, and chance. The map is no segmentation: tokens carry information from their surroundings. Aim for
-nodule, effusion and consolidation: 60 %. Hiding each of the 1728 cubes in turn (\`--occlusion\`) takes about a minute per phantom and was
-not measured here.
+nodule, effusion and consolidation: 60 %.
 
 | finding | phantoms | hit@1 | hit@3 | baseline@1 | same place | chance@1 |
 | --- | --- | --- | --- | --- | --- | --- |
 ${pointing.findings.map(({ finding, volumes, hit, samePlace, chance }) => row(finding, volumes, ...[hit.share[1].value, hit.share[3].value, hit.baseline[1].value, samePlace.value, chance[1]].map(percent))).join('\n')}
 
 Aim not met: ${missed.join(', ') || 'none'}.
+
+On the first ${OCCLUDED} of these phantoms, beside pointing at the cube whose hiding (full of air, one encode for each of the 1728) takes most from the score:
+
+${row('finding', 'phantoms', 'map: hit@1', 'hit@3', 'hiding: hit@1', 'hit@3')}
+| --- | --- | --- | --- | --- | --- |
+${occlusion.findings.map(({ finding, volumes, hit }) => row(finding, volumes, ...[hit.share[1], hit.share[3], hit.occlusion[1], hit.occlusion[3]].map(({ value }) => percent(value)))).join('\n')}
 
 What decides for a nodule is its size: a voxel of the model is 3.75 x 3.75 x 7.5 mm, a token a cube of 30 mm.
 
@@ -218,7 +241,7 @@ Seed ${process.env.SEED ?? 1}, on the processor:
 ${process.env.COMMAND ?? 'ctmatch train-demo --work work --out www/model'}
 \`\`\`
 
-${row('stage', 'steps', 'seconds', 'last losses')}
+${row('stage', 'steps', 'seconds since the start', 'last losses')}
 | --- | --- | --- | --- |
 ${['text', 'slabs', 'rounded text', 'latents'].filter(last).map((stage) => {
     const { stage: _, step, seconds: __, norm, 'held out': ___, 'slab auroc': ____, hits: _____, ...losses } = last(stage);
