@@ -37,8 +37,14 @@ test('why the best report: map, sum, places, file; gone with the volume', { time
   // To the highest cube: the cross-hair is there, and the map has colour there.
   const go = page.locator('#evidence-rows button').first();
   const place = await go.textContent();
+  const before = await page.textContent('#cross');
   await go.click();
-  await page.waitForFunction((line) => document.querySelector('#cross').textContent.includes(line), place);
+  // The button names the middle of the cube, the cross-hair is on the voxel nearest to it.
+  const world = (words) => [...words.matchAll(/([RLAPSI]) ([\d.]+)/g)].map(([, letter, mm]) => ('LPI'.includes(letter) ? -mm : Number(mm)));
+  await page.waitForFunction((before) => document.querySelector('#cross').textContent !== before, before);
+  const [middle, cross] = [world(place), world(await page.textContent('#cross'))];
+  const halfVoxel = [1.5, 1.5, 9.5].map((mm) => mm / 2 + 0.1); // and the rounding of both
+  assert.ok(middle.length === 3 && middle.every((mm, axis) => Math.abs(mm - cross[axis]) <= halfVoxel[axis]), `${place}, ${cross}`);
   await page.waitForFunction(async () => (await import('/volume.js')).viewer.views.every((view) => view.sliceIndex === view.index));
   const colour = await page.evaluate(async () => {
     const { map } = (await import('/volume.js')).viewer.views[0];
