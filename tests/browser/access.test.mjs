@@ -6,7 +6,7 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { MESSAGES, text } from '../../www/i18n.js';
-import { host, idle, out, sampleNifti, SLOW_MS, useSample, www } from './harness.mjs';
+import { host, idle, out, sampleNifti, searchOwnStore, SLOW_MS, useSample, www } from './harness.mjs';
 
 const tests = host({ gpu: false });
 const axe = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
@@ -84,14 +84,7 @@ for (const [locale, theme] of [['en-US', 'dark'], ['zh-CN', 'light']]) {
     await page.click('#occlude');
     await page.waitForSelector('#evidence-rows [data-hidden]:not(:empty)', { timeout: SLOW_MS });
     await idle(page);
-    const [download] = await Promise.all([page.waitForEvent('download'), page.click('#kept-store')]);
-    await idle(page);
-    await page.setInputFiles('#kept-file', { name: 'x.safetensors', mimeType: 'application/octet-stream', buffer: await readFile(await download.path()) });
-    await page.waitForSelector('#store:not([hidden])');
-    await idle(page);
-    await page.click('#store-search');
-    await page.waitForSelector('#store-rows tr');
-    await idle(page);
+    await searchOwnStore(page);
     await page.focus('#result-table');
     for (const key of ['j', 'x', 'Enter']) await page.keyboard.press(key);
     await page.selectOption('#slab', '10');

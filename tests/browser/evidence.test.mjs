@@ -5,7 +5,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { MESSAGES } from '../../www/i18n.js';
-import { gunzipSync, host, idle, out, SLOW_MS, useSample } from './harness.mjs';
+import { gunzipSync, host, idle, out, rankOnCpu, SLOW_MS, useSample } from './harness.mjs';
 
 const tests = host({ gpu: false });
 
@@ -15,9 +15,7 @@ test('why the best report: map, sum, places, file; gone with the volume', { time
   assert.ok(await page.isDisabled('#evidence-show'), 'there is no volume');
   assert.match(await page.textContent('#evidence'), /no segmentation/);
   await useSample(page);
-  await page.check('input[name="backend"][value="cpu"]');
-  await page.click('#rank');
-  await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });
+  await rankOnCpu(page);
   await idle(page);
 
   const [first, second] = await page.locator('#result-rows strong').allTextContents();
@@ -84,9 +82,7 @@ test('why the best report: map, sum, places, file; gone with the volume', { time
 test('the self-check of the shares by the weights: 1e-5 of f32, 1e-4 of others', { timeout: SLOW_MS }, async () => {
   const { page, finish } = await tests.newAppPage();
   await useSample(page);
-  await page.check('input[name="backend"][value="cpu"]');
-  await page.click('#rank');
-  await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });
+  await rankOnCpu(page);
   await idle(page);
   await page.click('#evidence > summary');
   // What such weights would give.
@@ -112,9 +108,7 @@ test('the self-check of the shares by the weights: 1e-5 of f32, 1e-4 of others',
 test('the map: colour bar, strength, against the mean, off and on by key; cubes hidden one by one, and cancelled', { timeout: 3 * SLOW_MS }, async () => {
   const { page, finish } = await tests.newAppPage();
   await useSample(page);
-  await page.check('input[name="backend"][value="cpu"]');
-  await page.click('#rank');
-  await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });
+  await rankOnCpu(page);
   await idle(page);
   assert.ok(await page.isHidden('#legend'));
   // The two that a person compares can be explained too.

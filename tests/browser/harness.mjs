@@ -123,6 +123,18 @@ export async function rankOnCpu(page) {
   await page.waitForSelector('#result-rows tr', { timeout: SLOW_MS });
 }
 
+/** Saves the latents of the sitting as a store, loads it and searches it. @param {import('playwright-core').Page} page */
+export async function searchOwnStore(page) {
+  const [download] = await Promise.all([page.waitForEvent('download'), page.click('#kept-store')]);
+  await idle(page);
+  await page.setInputFiles('#kept-file', { name: 'x.safetensors', mimeType: 'application/octet-stream', buffer: await readFile(await download.path()) });
+  await page.waitForSelector('#store:not([hidden])');
+  await idle(page);
+  await page.click('#store-search');
+  await page.waitForSelector('#store-rows tr');
+  await idle(page);
+}
+
 /**
  * Runs `body(arg)` in the page; an error comes back as `{ error: { name, code, message, detail } }`. The source goes as an
  * expression, because the page's policy forbids making functions from text.

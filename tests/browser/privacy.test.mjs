@@ -5,7 +5,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { MESSAGES, placeText, ruleText, text } from '../../www/i18n.js';
-import { attempt, gunzipSync, host, idle, out, repository, sampleNifti, SLOW_MS } from './harness.mjs';
+import { attempt, gunzipSync, host, idle, out, repository, sampleNifti, searchOwnStore, SLOW_MS } from './harness.mjs';
 import { FILE_NAME, found, inFile, PLANTED, plantedFile } from './planted.mjs';
 
 const tests = host({ gpu: false });
@@ -147,14 +147,7 @@ test('clear all leaves nothing of file, reports and questions in the page, shown
   await idle(page);
   await page.selectOption('#quiz-answer', id);
   await page.click('#quiz-list');
-  const [download] = await Promise.all([page.waitForEvent('download'), page.click('#kept-store')]);
-  await idle(page);
-  await page.setInputFiles('#kept-file', { name: 'x.safetensors', mimeType: 'application/octet-stream', buffer: await readFile(await download.path()) });
-  await page.waitForSelector('#store:not([hidden])');
-  await idle(page);
-  await page.click('#store-search');
-  await page.waitForSelector('#store-rows tr');
-  await idle(page);
+  await searchOwnStore(page);
   await page.click('#compare-all');
   await page.waitForSelector('#matrix-rows tr', { timeout: SLOW_MS });
   await idle(page);
