@@ -3,6 +3,7 @@
 use super::Global;
 use super::files;
 use super::output;
+use super::store::id_of;
 use super::volume;
 use anyhow::Result;
 use anyhow::ensure;
@@ -83,9 +84,7 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
 
 /// The `.json` that dcm2niix writes beside a volume, under the same name.
 fn json_beside(volume: &Path) -> Option<PathBuf> {
-    let name = volume.file_name()?.to_str()?;
-    let stem = [".nii.gz", ".nii", ".hdr", ".img"].iter().find_map(|ending| name.strip_suffix(ending))?;
-    Some(volume.with_file_name(format!("{stem}.json"))).filter(|json| json.is_file())
+    Some(volume.with_file_name(format!("{}.json", id_of(volume)))).filter(|json| json.is_file())
 }
 
 /// What was looked for and found, and what was not looked at.

@@ -189,8 +189,8 @@ fn wanted_limits(adapter: &wgpu::Limits) -> wgpu::Limits {
     }
 }
 
-/// Refuses less than every WebGPU device has, in compatibility mode too (WebGPU 3.6.2). It is no promise to kernels only: below it
-/// launches fail as if the device were lost, or the runtime panics (cubecl 0.11.3, with 64 bytes of workgroup storage).
+/// Refuses less than every WebGPU device has, in compatibility mode too (WebGPU 3.6.2): below it launches fail as if the device were
+/// lost, or the runtime panics (cubecl 0.11.3, with 64 bytes of workgroup storage).
 fn check_limits(limits: &wgpu::Limits) -> Result<()> {
     let least = [
         ("maxBufferSize", limits.max_buffer_size, 256 << 20),
