@@ -52,11 +52,16 @@ use gloo::timers::future::TimeoutFuture;
 use js_sys::Float32Array;
 use js_sys::Int16Array;
 use js_sys::Reflect;
+use js_sys::Uint8Array;
 use js_sys::Uint16Array;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::json;
 use std::cell::RefCell;
+use std::io;
+use std::io::Read;
+use std::io::Seek;
+use std::io::SeekFrom;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen_futures::JsFuture;
@@ -265,6 +270,37 @@ fn object(fields: &[(&str, JsValue)]) -> JsValue {
         let _ = Reflect::set(&object, &(*name).into(), value);
     }
     object.into()
+}
+
+/// Bytes that stay with JavaScript until they are read.
+struct Outside {
+    bytes: Uint8Array,
+    at: u64,
+}
+
+impl Read for Outside {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let len = u64::from(self.bytes.length());
+        let end = self.at.saturating_add(into.len() as u64).min(len);
+        let start = self.at.min(end);
+        let read = (end - start) as usize;
+        // Both are below the length, which has 32 bits.
+        self.bytes.subarray(start as u32, end as u32).copy_to(&mut into[..read]);
+        self.at = end;
+        Ok(read)
+    }
+}
+
+impl Seek for Outside {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let from = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+            SeekFrom::End(by) => u64::from(self.bytes.length()).checked_add_signed(by),
+        };
+        self.at = from.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.at)
+    }
 }
 
 #[wasm_bindgen]
@@ -786,11 +822,11 @@ impl Engine {
         Ok(weights::sha256_hex(json!([package, device, variant, rest]).to_string().as_bytes()))
     }
 
-    /// Checks a file and takes it in.
+    /// Checks a file and takes it in, tensor by tensor: the module's memory never holds a whole shard.
     #[wasm_bindgen(js_name = addFile)]
-    pub fn add_file(&mut self, path: &str, bytes: &[u8]) -> JsResult<()> {
+    pub fn add_file(&mut self, path: &str, bytes: Uint8Array) -> JsResult<()> {
         let builder = self.builder.as_mut().ok_or_else(|| thrown(Error::NoModel))?;
-        builder.add_file(path, bytes).map_err(thrown)
+        builder.add_file(path, &mut Outside { bytes, at: 0 }).map_err(thrown)
     }
 
     /// Makes the model ready once all files are in and, if asked, the device gives the known answers; a model that was loaded before

@@ -14,6 +14,7 @@ use ctmatch::session::Session;
 use ctmatch::session::SessionBuilder;
 use ctmatch::weights::schema::Manifest;
 use indicatif::ProgressBar;
+use std::io::Cursor;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -64,7 +65,7 @@ pub(crate) fn open(arguments: &ModelArguments, global: &Global) -> Result<Sessio
     let bar = output::bar(global, "load", true);
     bar.set_length(entries.iter().map(|f| f.bytes).sum());
     for entry in &entries {
-        builder.add_file(&entry.path, &read_shard(&arguments.model, &entry.path)?)?;
+        builder.add_file(&entry.path, &mut Cursor::new(read_shard(&arguments.model, &entry.path)?))?;
         bar.inc(entry.bytes);
     }
     bar.finish_and_clear();

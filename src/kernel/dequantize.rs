@@ -4,6 +4,7 @@
 //! `w[r, c] = zero[r, c / group] + scale[r, c / group] · q[r, c]`, shapes `[rows, words]` for q, `[rows, groups]` for scale and
 //! zero. With an offset q is 4 bits and unsigned, without one 8 bits and signed.
 
+use super::gpu;
 use super::host;
 use super::is_host;
 use burn::tensor::Int;
@@ -48,6 +49,9 @@ impl QuantizedMatrix {
             let zero = self.zero.clone().map(host::values);
             let values = host::dequantize(&words, &host::values(self.scale.clone()), zero.as_deref(), [groups, group]);
             return host::tensor(values, [rows, self.columns], &device);
+        }
+        if let Some(values) = gpu::dequantize(&self.q, &self.scale, self.zero.as_ref(), self.columns) {
+            return values;
         }
         let scale: Tensor<3> = self.scale.clone().unsqueeze_dim(2);
         let levels = self.levels().reshape([rows, groups, group]) * scale;

@@ -1,7 +1,13 @@
 //! Operations that burn has no single call for, or none that is fast on the processor. Each has twins, and a test that they agree:
-//! burn's operations for the GPU, and slices for the CPU (`host`); or, for packed weights, a scalar function of `weights`.
+//! kernels of our own for the GPU (`gpu`), slices for the CPU (`host`), and burn's operations where there are gradients; or, for packed
+//! weights, a scalar function of `weights`.
 
 mod dequantize;
+#[cfg(feature = "gpu")]
+mod gpu;
+#[cfg(not(feature = "gpu"))]
+#[path = "no_gpu.rs"]
+mod gpu;
 mod host;
 #[cfg(all(target_family = "wasm", feature = "threads"))]
 pub mod pool;
@@ -131,10 +137,31 @@ pub fn packs_products(device: &Device) -> bool {
     cfg!(target_family = "wasm") && is_host(device)
 }
 
+/// Whether the logits of an attention with heads of this width are a tensor, `[sequences, heads, tokens, tokens]`.
+pub fn stores_logits(device: &Device, dim_head: usize) -> bool {
+    !packs_products(device) && (is_host(device) || !gpu::attends(dim_head))
+}
+
 /// `x / max(‖x‖₂, 1e-12)` along the last axis; the shape stays.
 pub fn l2_normalize<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    let norm = x.clone().square().sum_dim(D - 1).sqrt().clamp_min(1e-12);
-    x / norm
+    gpu::l2_normalize(&x).unwrap_or_else(|| {
+        let norm = x.clone().square().sum_dim(D - 1).sqrt().clamp_min(1e-12);
+        x / norm
+    })
+}
+
+/// `(x - mean) / √(variance + epsilon) · gamma + beta` along the last axis, with the biased variance; the shape stays.
+///
+/// # Shape
+/// - `gamma`, `beta`: `[channels]`
+pub fn layer_norm<const D: usize>(x: Tensor<D>, gamma: &Tensor<1>, beta: &Tensor<1>, epsilon: f64) -> Tensor<D> {
+    gpu::layer_norm(&x, gamma, beta, epsilon)
+        .unwrap_or_else(|| burn::tensor::module::layer_norm(x, gamma.clone(), Some(beta.clone()), epsilon))
+}
+
+/// `x · Φ(x)`; the shape stays.
+pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    gpu::gelu(&x).unwrap_or_else(|| activation::gelu(x))
 }
 
 /// Gated feed-forward activation: values times `gelu` of the gates (CTCLIP.md 3.6).
@@ -149,9 +176,55 @@ pub fn geglu(h: Tensor<2>) -> Tensor<2> {
         let out = host::geglu(&host::values(h), inner);
         return host::tensor(out, [rows, inner], &device);
     }
-    let value = h.clone().slice_dim(1, 0..inner);
-    let gate = h.slice_dim(1, inner..both);
-    value * activation::gelu(gate)
+    gpu::geglu(&h).unwrap_or_else(|| {
+        let value = h.clone().slice_dim(1, 0..inner);
+        let gate = h.slice_dim(1, inner..both);
+        value * activation::gelu(gate)
+    })
+}
+
+/// Queries, keys and values of an attention on the GPU, and how its logits are made of them.
+#[derive(Debug)]
+#[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only a GPU's kernel reads it"))]
+struct Attention<'a> {
+    /// `[sequences, tokens, inner]`
+    q: &'a Tensor<3>,
+    /// `[sequences, tokens, inner]`, or `[sequences, tokens, 2 · inner]` with the values behind them
+    keys: &'a Tensor<3>,
+    /// `[sequences, tokens, inner]`, unless they are with the keys
+    values: Option<&'a Tensor<3>>,
+    heads: usize,
+    /// of the logits
+    scale: f32,
+    /// `[inner / heads]` each: unit queries and keys are multiplied by them. Without, both are taken as they are
+    scales: Option<[&'a Tensor<1>; 2]>,
+    /// `[heads, tokens, tokens]`, queries first: added to the logits
+    bias: Option<&'a Tensor<3>>,
+}
+
+/// Attention: `softmax(q · kᵀ / √dim_head + mask) · v` head by head (CTCLIP.md 5).
+///
+/// # Shape
+/// - `q`, `k`, `v`: `[sequences, tokens, inner]`; `mask`: `[sequences, 1, 1, tokens]`, added to the logits; returns the shape of `q`
+pub fn attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, heads: usize, mask: Option<&Tensor<4>>) -> Tensor<3> {
+    let shape @ [sequences, tokens, inner] = q.dims();
+    let dim_head = inner / heads;
+    let root = (dim_head as f32).sqrt();
+    if mask.is_none() {
+        let attention =
+            Attention { q: &q, keys: &k, values: Some(&v), heads, scale: root.recip(), scales: None, bias: None };
+        if let Some(out) = gpu::attention(&attention) {
+            count(4 * product_of([sequences, tokens, tokens, inner]), &out.device());
+            return out;
+        }
+    }
+    let split = |x: Tensor<3>| x.reshape([sequences, tokens, heads, dim_head]).swap_dims(1, 2);
+    let logits = matmul(split(q), split(k).swap_dims(2, 3)) / root;
+    let logits = match mask {
+        Some(mask) => logits + mask.clone(),
+        None => logits,
+    };
+    matmul(activation::softmax(logits, 3), split(v)).swap_dims(1, 2).reshape(shape)
 }
 
 /// Cosine attention: `softmax(scale · q̂ · k̂ᵀ + bias) · v` for unit queries and keys times their own scales (CTCLIP.md 3.4).
@@ -172,13 +245,19 @@ pub fn cosine_attention(
     let device = q.device();
     let dim_head = q_scale.dims()[0];
     let heads = inner / dim_head;
+    let flops = 4 * product_of([sequences, tokens, tokens, inner]);
+    let scales = Some([q_scale, k_scale]);
+    if let Some(out) = gpu::attention(&Attention { q: &q, keys: &kv, values: None, heads, scale, scales, bias }) {
+        count(flops, &device);
+        return out;
+    }
     let on_host = is_host(&device);
     let (q, kv) = if on_host {
         let (mut q, mut kv) = (host::values(q), host::values(kv));
         host::normalize_heads(&mut q, inner, heads, &host::values(q_scale.clone() * scale));
         host::normalize_heads(&mut kv, 2 * inner, heads, &host::values(k_scale.clone()));
         if packs_products(&device) {
-            count(4 * product_of([sequences, tokens, tokens, inner]), &device);
+            count(flops, &device);
             let bias = bias.map(|bias| host::values(bias.clone()));
             let out = host::attention(&q, &kv, [tokens, inner, dim_head], bias.as_deref());
             return host::tensor(out, [sequences, heads, tokens, dim_head], &device).swap_dims(1, 2).reshape(shape);
@@ -223,6 +302,9 @@ pub fn depthwise(x: Tensor<5>, weight: &Tensor<5>, bias: &Tensor<1>) -> Tensor<5
         let (weight, bias) = (host::values(weight.clone()), host::values(bias.clone()));
         let out = host::depthwise(&host::values(x), [depth, height, width], &weight, &bias);
         return host::tensor(out, shape, &device);
+    }
+    if let Some(out) = gpu::depthwise(&x, weight, bias) {
+        return out;
     }
     let padded = x.permute([0, 4, 1, 2, 3]).pad([(0, 0), (0, 0), (2, 0), (1, 1), (1, 1)], PadMode::Constant(0.0));
     let options = ConvOptions::new([1; 3], [0; 3], [1; 3], channels);

@@ -2,6 +2,7 @@
 
 use super::Pause;
 use super::chunks;
+use super::joined;
 use super::linear::Linear;
 use super::linear::Norm;
 use crate::error::Result;
@@ -44,7 +45,8 @@ impl Attention {
         let [sequences, tokens, dim] = x.dims();
         // Logits and their softmax are the largest tensors, `[sequences, heads, tokens, tokens]`, where they are tensors at all.
         let device = x.device();
-        let width = if kernel::packs_products(&device) { self.to_kv.weight.dims()[0] } else { self.heads * tokens };
+        let stored = kernel::stores_logits(&device, self.q_scale.dims()[0]);
+        let width = if stored { self.heads * tokens } else { self.to_kv.weight.dims()[0] };
         let inner = self.to_q.weight.dims()[0];
         let mut parts = Vec::new();
         for range in
@@ -53,7 +55,7 @@ impl Attention {
             parts.push(self.forward_chunk(x.clone().slice_dim(0, range), bias));
             pause.here().await?;
         }
-        Ok(Tensor::cat(parts, 0))
+        Ok(joined(parts))
     }
 
     fn forward_chunk(&self, x: Tensor<3>, bias: Option<&Tensor<3>>) -> Tensor<3> {

@@ -3,6 +3,7 @@
 use super::Pause;
 use super::attention::Attention;
 use super::chunks;
+use super::joined;
 use super::linear::Linear;
 use super::linear::Norm;
 use super::peg::Peg;
@@ -44,7 +45,7 @@ impl FeedForward {
             parts.push(self.down.forward(kernel::geglu(h)));
             pause.here().await?;
         }
-        Ok(Tensor::cat(parts, 0).reshape(shape))
+        Ok(joined(parts).reshape(shape))
     }
 }
 

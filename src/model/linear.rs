@@ -4,7 +4,6 @@ use crate::kernel;
 use crate::kernel::QuantizedMatrix;
 use burn::tensor::Int;
 use burn::tensor::Tensor;
-use burn::tensor::module::layer_norm;
 use std::ops::Range;
 
 /// A weight matrix `[rows, columns]`, dense or quantized: the one place where that difference is known.
@@ -95,6 +94,6 @@ pub struct Norm {
 impl Norm {
     /// Normalizes; the shape stays.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        layer_norm(x, self.weight.clone(), Some(self.bias.clone()), self.epsilon)
+        kernel::layer_norm(x, &self.weight, &self.bias, self.epsilon)
     }
 }

@@ -24,19 +24,26 @@ use crate::error::Result;
 use crate::kernel::QuantizedMatrix;
 use crate::weights;
 use crate::weights::Dtype;
-use crate::weights::safetensors_out::parse_header;
+use crate::weights::safetensors_out::read_header;
 use crate::weights::schema::FileEntry;
 use crate::weights::schema::Manifest;
 use crate::weights::schema::Precision;
 use crate::weights::schema::Storage;
+use crate::weights::zip::read_at;
 use burn::tensor::Int;
 use burn::tensor::Tensor;
 use burn::tensor::TensorData;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::io::Read;
+use std::io::Seek;
 
 /// Epsilon of every layer norm outside the text tower (CTCLIP.md 2).
 const EPSILON: f64 = 1e-5;
+
+/// The runtime keeps what is written to a GPU until it submits (cubecl 0.11.3), in wasm in the module's own memory: submitted as soon as this
+/// much waits.
+const MAX_WAITING_BYTES: usize = 8 << 20;
 
 /// A tensor on the device, flat, in the order of the file.
 #[derive(Debug)]
@@ -128,26 +135,28 @@ impl Loader {
         self.pending.iter().map(String::as_str)
     }
 
-    /// Checks a shard against the manifest and the configuration, then uploads it.
+    /// Checks a shard against the manifest and the configuration, then uploads it. It is read tensor by tensor: of a file that lies
+    /// elsewhere, no more than one tensor is in memory.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for a file that is not expected, [`Error::Integrity`] for wrong size or hash,
     /// [`Error::Tensors`] for what the configuration does not know.
-    pub fn add_shard(&mut self, path: &str, bytes: &[u8]) -> Result<()> {
+    pub fn add_shard<R: Read + Seek>(&mut self, path: &str, shard: &mut R) -> Result<()> {
         let entry = self.shards.iter().find(|s| s.path == path && self.pending.contains(path));
         let entry = entry.ok_or_else(|| Error::InvalidArgument(format!("shard `{path}` is not awaited")))?;
-        weights::verify(entry, bytes)?;
-        self.upload(bytes)?;
+        weights::verify(entry, shard)?;
+        let size = entry.bytes;
+        self.upload(shard, size)?;
         self.pending.remove(path);
         Ok(())
     }
 
-    /// Checks tensors against the configuration, then uploads them.
+    /// Checks the tensors of a file of `size` bytes against the configuration, then uploads them.
     ///
     /// # Errors
     /// [`Error::Tensors`] and [`Error::Manifest`] for what the configuration does not know.
-    pub fn upload(&mut self, bytes: &[u8]) -> Result<()> {
-        let tensors = parse_header(bytes, bytes.len() as u64)?;
+    pub fn upload<R: Read + Seek>(&mut self, shard: &mut R, size: u64) -> Result<()> {
+        let tensors = read_header(shard, size)?;
         let known = |name: &String| self.expected.contains_key(name) && !self.uploaded.contains_key(name);
         let unknown = tensors.iter().map(|t| t.name.clone()).filter(|name| !known(name)).collect();
         let misshapen = tensors.iter().filter_map(|tensor| {
@@ -159,24 +168,32 @@ impl Loader {
             let (name, expected, found) = (&tensor.name, self.expected[&tensor.name].dtype, tensor.dtype);
             return Err(Error::Manifest(format!("tensor `{name}` should be {expected:?}, found {found:?}")));
         }
+        let mut waiting = 0;
         for tensor in tensors {
-            let start = tensor.offset as usize;
-            let data = &bytes[start..start + tensor.size as usize];
+            let data = read_at(shard, size, tensor.offset, tensor.size)?;
             let uploaded = match tensor.dtype {
                 Dtype::U32 => {
                     let words: Vec<i32> =
-                        data.chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+                        data.as_chunks::<4>().0.iter().map(|&word| i32::from_le_bytes(word)).collect();
+                    drop(data);
                     let shape = [words.len()];
                     Uploaded::Words(Tensor::from_data(TensorData::new(words, shape), self.device.tensors()))
                 }
                 dtype => {
                     let mut values = Vec::with_capacity(data.len() / dtype.size());
-                    dtype.widen(data, &mut values)?;
+                    dtype.widen(&data, &mut values)?;
+                    drop(data);
                     let shape = [values.len()];
                     Uploaded::Float(Tensor::from_data(TensorData::new(values, shape), self.device.tensors()))
                 }
             };
+            waiting += 4 * self.expected[&tensor.name].shape.iter().product::<usize>();
             self.uploaded.insert(tensor.name, uploaded);
+            if waiting > MAX_WAITING_BYTES {
+                // A device that fails here fails the read-back at the end.
+                let _ = self.device.tensors().flush();
+                waiting = 0;
+            }
         }
         Ok(())
     }

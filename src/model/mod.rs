@@ -25,6 +25,8 @@ pub use vision::patches_of_slab;
 use crate::error::Result;
 use crate::kernel;
 use burn::tensor::Device;
+use burn::tensor::Tensor;
+use burn::tensor::kind::Basic;
 use std::pin::Pin;
 
 /// The sides of the dual encoder that the model folder has.
@@ -58,6 +60,11 @@ pub trait Pause {
     /// # Errors
     /// Whatever makes the caller stop.
     fn here(&mut self) -> Pin<Box<dyn Future<Output = Result<()>> + '_>>;
+}
+
+/// Parts one after the other along the first axis. One part is the whole already: joining would copy it.
+fn joined<const D: usize, K: Basic>(mut parts: Vec<Tensor<D, K>>) -> Tensor<D, K> {
+    if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 0) }
 }
 
 /// Splits `0..total` into ranges whose items of `item_bytes` stay below the largest temporary tensor of the device, and whose

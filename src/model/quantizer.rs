@@ -1,6 +1,7 @@
 //! The cosine codebook: every token becomes its nearest codebook row (CTCLIP.md 3.7).
 
 use super::chunks;
+use super::joined;
 use super::linear::Matrix;
 use crate::kernel;
 use crate::kernel::l2_normalize;
@@ -35,7 +36,7 @@ impl Codebook {
             let tokens = l2_normalize(tokens.clone().slice_dim(0, range));
             kernel::argmax(kernel::linear(tokens, self.search.clone(), None))
         });
-        let indices: Tensor<1, Int> = Tensor::cat(parts.collect(), 0);
+        let indices: Tensor<1, Int> = joined(parts.collect());
         let rows = self.rows(indices.clone());
         (indices, rows)
     }

@@ -12,8 +12,6 @@ use burn::tensor::Device;
 use burn::tensor::Int;
 use burn::tensor::Tensor;
 use burn::tensor::TensorData;
-use burn::tensor::activation::gelu;
-use burn::tensor::activation::softmax;
 use std::ops::Range;
 
 /// Tokens that go through the tower at once: the longest text, so that no step between which a call can stop is longer than its.
@@ -87,20 +85,10 @@ impl TextTower {
     ///   returns the shape of `x`
     pub fn layer(&self, l: usize, x: Tensor<3>, mask: Option<&Tensor<4>>, stages: &mut Stages) -> Tensor<3> {
         let layer = &self.layers[l];
-        let [batch, length, hidden] = x.dims();
-        let heads = self.config.num_attention_heads;
-        let split = |t: Tensor<3>| t.reshape([batch, length, heads, hidden / heads]).swap_dims(1, 2);
-        let q = split(layer.query.forward_sequences(x.clone()));
-        let k = split(layer.key.forward_sequences(x.clone()));
-        let v = split(layer.value.forward_sequences(x.clone()));
-        let logits = kernel::matmul(q, k.swap_dims(2, 3)) / ((hidden / heads) as f32).sqrt();
-        let logits = match mask {
-            Some(mask) => logits + mask.clone(),
-            None => logits,
-        };
-        let context = kernel::matmul(softmax(logits, 3), v).swap_dims(1, 2).reshape([batch, length, hidden]);
+        let [q, k, v] = [&layer.query, &layer.key, &layer.value].map(|linear| linear.forward_sequences(x.clone()));
+        let context = kernel::attention(q, k, v, self.config.num_attention_heads, mask);
         let x = layer.context_norm.forward(layer.context.forward_sequences(context) + x);
-        let inner = gelu(layer.up.forward_sequences(x.clone()));
+        let inner = kernel::gelu(layer.up.forward_sequences(x.clone()));
         let x = layer.output_norm.forward(layer.down.forward_sequences(inner) + x);
         stages.keep(|| format!("text.layer{l}"), &x);
         x

@@ -49,6 +49,8 @@ use burn::tensor::TensorData;
 use burn::tensor::Transaction;
 use serde::Serialize;
 use std::collections::HashMap;
+use std::io::Read;
+use std::io::Seek;
 use std::pin::Pin;
 use std::sync::Mutex;
 use texts::TextCache;
@@ -191,25 +193,23 @@ impl SessionBuilder {
         &self.variant_name
     }
 
-    /// Checks a file and takes it in.
+    /// Checks a file and takes it in; a shard is read tensor by tensor.
     ///
     /// # Errors
     /// As [`Loader::add_shard`] for a shard; [`Error::Integrity`] for every file, [`Error::TextInput`] for the tokenizer,
     /// [`Error::Manifest`] for it and for the prompts.
-    pub fn add_file(&mut self, path: &str, bytes: &[u8]) -> Result<()> {
+    pub fn add_file<R: Read + Seek>(&mut self, path: &str, file: &mut R) -> Result<()> {
         let named = |entry: &Option<FileEntry>| entry.as_ref().filter(|entry| entry.path == path).cloned();
         if let Some(entry) = named(&self.manifest.files.tokenizer) {
-            weights::verify(&entry, bytes)?;
-            self.tokenizer = Some(self.tokenizer(bytes)?);
+            self.tokenizer = Some(self.tokenizer(&checked(&entry, file)?)?);
             return Ok(());
         }
         if let (Some(entry), Some(recipe)) = (named(&self.variant.prompts), &self.manifest.recipes.zero_shot) {
-            weights::verify(&entry, bytes)?;
             let shape = [recipe.labels.len(), self.manifest.dim_latent];
-            self.prompts = Some(PromptLatents::from_bytes(bytes, shape)?);
+            self.prompts = Some(PromptLatents::from_bytes(&checked(&entry, file)?, shape)?);
             return Ok(());
         }
-        self.loader.add_shard(path, bytes)
+        self.loader.add_shard(path, file)
     }
 
     fn tokenizer(&self, bytes: &[u8]) -> Result<Tokenizer> {
@@ -251,6 +251,12 @@ impl SessionBuilder {
         };
         Ok(session)
     }
+}
+
+/// All bytes of a file that is what the manifest says.
+fn checked<R: Read + Seek>(entry: &FileEntry, file: &mut R) -> Result<Vec<u8>> {
+    weights::verify(entry, file)?;
+    weights::zip::read_at(file, entry.bytes, 0, entry.bytes)
 }
 
 /// A loaded model, ready to encode.

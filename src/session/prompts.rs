@@ -17,6 +17,7 @@ use crate::weights::recipe::PromptPair;
 use crate::weights::schema::Manifest;
 use crate::weights::schema::Precision;
 use crate::weights::schema::Purpose;
+use std::io::Cursor;
 use std::io::Read;
 use std::io::Seek;
 
@@ -52,7 +53,8 @@ impl Session {
         let device = Device::cpu();
         let manifest = Manifest { purpose: side, ..manifest.clone() };
         let mut loader = Loader::unlisted(&manifest, &Precision::preset(preset)?, &device)?;
-        let variant = convert(checkpoint, &manifest, preset, PIECE_BYTES, |_, bytes| loader.upload(bytes), |_, _| {})?;
+        let upload = |_: &str, bytes: &[u8]| loader.upload(&mut Cursor::new(bytes), bytes.len() as u64);
+        let variant = convert(checkpoint, &manifest, preset, PIECE_BYTES, upload, |_, _| {})?;
         let (model, variant_name) = (loader.finish()?, preset.into());
         let (texts, air) = Default::default();
         Ok(Self { device, manifest, variant_name, variant, model, tokenizer, prompts: None, texts, air })

@@ -246,11 +246,7 @@ fn plain_name(mut name: &str) -> &str {
 }
 
 fn safetensors_entries<R: Read + Seek>(reader: &mut R, file_len: u64) -> Result<Vec<(String, Entry)>> {
-    let mut first = [0; 8];
-    first.copy_from_slice(&zip::read_at(reader, file_len, 0, 8)?);
-    let len = safetensors_out::header_len(first, file_len)?;
-    let bytes = zip::read_at(reader, file_len, 0, len + 8)?;
-    let tensors = safetensors_out::parse_header(&bytes, file_len)?;
+    let tensors = safetensors_out::read_header(reader, file_len)?;
     Ok(tensors
         .into_iter()
         .map(|tensor| {

@@ -9,7 +9,7 @@ pub mod quantize;
 pub mod recipe;
 pub mod safetensors_out;
 pub mod schema;
-mod zip;
+pub(crate) mod zip;
 
 pub use dtype::Dtype;
 
@@ -18,6 +18,9 @@ use crate::error::Result;
 use schema::FileEntry;
 use sha2::Digest;
 use sha2::Sha256;
+use std::io::Read;
+use std::io::Seek;
+use std::io::SeekFrom;
 
 /// SHA-256 in lower-case hexadecimal.
 pub fn sha256_hex(bytes: &[u8]) -> String {
@@ -29,18 +32,25 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Checks the size and the hash of a file of the model folder.
+/// Checks the size and the hash of a file of the model folder, which is read piece by piece.
 ///
 /// # Errors
-/// [`Error::Integrity`] with what the manifest says and what the bytes say.
-pub fn verify(entry: &FileEntry, bytes: &[u8]) -> Result<()> {
+/// [`Error::Integrity`] with what the manifest says and what the bytes say; [`Error::Checkpoint`] when it cannot be read.
+pub fn verify<R: Read + Seek>(entry: &FileEntry, file: &mut R) -> Result<()> {
+    /// A larger piece gains nothing; in wasm it is what the module's memory must hold.
+    const PIECE: usize = 1 << 20;
     let differs = |property: &str, expected: String, found: String| {
         Err(Error::Integrity { what: format!("{property} of {}", entry.path), expected, found })
     };
-    if entry.bytes != bytes.len() as u64 {
-        return differs("size", format!("{} bytes", entry.bytes), format!("{} bytes", bytes.len()));
+    let size = file.seek(SeekFrom::End(0)).map_err(|error| zip::read_failed(&error))?;
+    if entry.bytes != size {
+        return differs("size", format!("{} bytes", entry.bytes), format!("{size} bytes"));
     }
-    let found = sha256_hex(bytes);
+    let mut digest = Sha256::new();
+    for start in (0..size).step_by(PIECE) {
+        digest.update(zip::read_at(file, size, start, (size - start).min(PIECE as u64))?);
+    }
+    let found = hex(&digest.finalize());
     if !entry.sha256.eq_ignore_ascii_case(&found) {
         return differs("SHA-256", entry.sha256.clone(), found);
     }

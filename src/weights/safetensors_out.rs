@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::weights::dtype::Dtype;
 use crate::weights::dtype::element_count;
 use crate::weights::pickle::check_name;
+use crate::weights::zip;
 use serde::Deserialize;
 use serde::Deserializer;
 use serde::de::IgnoredAny;
@@ -17,6 +18,8 @@ use serde::de::MapAccess;
 use serde::de::Visitor;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::io::Read;
+use std::io::Seek;
 
 /// Header bytes that are accepted: the limit of the safetensors crate.
 pub const MAX_HEADER: u64 = 100_000_000;
@@ -66,6 +69,17 @@ pub fn header_len(first: [u8; 8], file_len: u64) -> Result<u64> {
         return Err(Error::Checkpoint(format!("the file needs {} bytes, found {file_len}: it is incomplete", len + 8)));
     }
     Ok(len)
+}
+
+/// Tensors of a file of `file_len` bytes, of which only the header is read; in the order of their data.
+///
+/// # Errors
+/// As [`parse_header`], and when the file cannot be read.
+pub fn read_header<R: Read + Seek>(file: &mut R, file_len: u64) -> Result<Vec<TensorInfo>> {
+    let mut first = [0; 8];
+    first.copy_from_slice(&zip::read_at(file, file_len, 0, 8)?);
+    let len = header_len(first, file_len)?;
+    parse_header(&zip::read_at(file, file_len, 0, len + 8)?, file_len)
 }
 
 /// Tensors of a whole file or of its beginning, in the order of their data.

@@ -8,6 +8,7 @@ import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, wr
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { label, picture, table } from './report.mjs';
 
 const { CTMATCH: ctmatch } = process.env;
 if (!ctmatch) throw new Error('CTMATCH must name the native command');
@@ -90,7 +91,6 @@ function panel(points, { a, b }, [column, row], xLabel, yLabel) {
   const most = [0, 1].map((axis) => Math.max(...points.map((point) => point[axis])) * 1.05);
   const place = ([x, y]) => [MARGIN + x / most[0] * (WIDTH - 1.5 * MARGIN), HEIGHT - MARGIN - y / most[1] * (HEIGHT - 1.5 * MARGIN)].map((z) => z.toFixed(1));
   const [from, to] = [place([0, Math.max(a, 0)]), place([most[0], a + b * most[0]])];
-  const label = (x, y, text, anchor = 'middle') => `<text x="${x}" y="${y}" text-anchor="${anchor}">${text}</text>`;
   const number = (x) => (x >= 100 ? x.toFixed(0) : x.toPrecision(2));
   return `<g transform="translate(${column * WIDTH} ${row * HEIGHT})"><path d="M${MARGIN} ${MARGIN / 2}V${HEIGHT - MARGIN}H${WIDTH - MARGIN / 2}" class="axis"/>
 <path d="M${from.join(' ')}L${to.join(' ')}" class="line"/>${points.map((point) => { const [x, y] = place(point); return `<circle cx="${x}" cy="${y}" r="3"/>`; }).join('')}
@@ -110,8 +110,8 @@ for (const [column, { title, sizes, count, command }] of SERIES.entries()) {
     rows.push({ n: count(size), seconds: Math.min(...runs.map(({ seconds }) => seconds)), mib: Math.max(...runs.map(({ mib }) => mib)) });
   }
   const fits = ['seconds', 'mib'].map((key) => line(rows.map((row) => [row.n, row[key]])));
-  console.log(`\n${title}\n\n| ${['n', 'seconds', 'peak MiB'].join(' | ')} |\n|---|---|---|`);
-  for (const { n, seconds, mib } of rows) console.log(`| ${Number(n.toFixed(1))} | ${seconds.toFixed(2)} | ${mib.toFixed(0)} |`);
+  const cells = rows.map(({ n, seconds, mib }) => [Number(n.toFixed(1)), seconds.toFixed(2), mib.toFixed(0)]);
+  console.log(`\n${title}\n\n${table(['n', 'seconds', 'peak MiB'], cells)}`);
   const [time, memory] = fits;
   console.log(`\nTime ${time.a.toFixed(2)} s + ${(1e3 * time.b).toPrecision(3)} ms each, R² ${time.r2.toFixed(4)}; memory ${memory.a.toFixed(0)} MiB + ${memory.b.toPrecision(3)} MiB each, R² ${memory.r2.toFixed(4)}.`);
   panels.push(panel(rows.map(({ n, seconds }) => [n, seconds]), time, [column, 0], title.split(':')[0], 'seconds'));
@@ -121,8 +121,4 @@ const voxels = at('voxels-512-512-512', 'phantom_1.nii.gz');
 const from = performance.now();
 execFileSync('gunzip', ['-kc', voxels], { stdio: ['ignore', 'ignore', 'inherit'] });
 console.log(`\ngunzip of the largest (${(statSync(voxels).size / 1e6).toFixed(0)} MB): ${((performance.now() - from) / 1000).toFixed(2)} s`);
-writeFileSync(join(here, 'growth.svg'), `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${3 * WIDTH} ${2 * HEIGHT}" font-family="sans-serif" font-size="11">
-<style>.axis{fill:none;stroke:#555}.line{stroke:#0a66c2;stroke-width:1.5}circle{fill:#c2410c}text{fill:#333}</style><rect width="100%" height="100%" fill="#fff"/>
-${panels.join('\n')}
-</svg>
-`);
+writeFileSync(join(here, 'growth.svg'), picture(3 * WIDTH, 2 * HEIGHT, panels));

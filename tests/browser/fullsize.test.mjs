@@ -114,6 +114,7 @@ test('the full-size model loads, gives its known answers, and fits', { timeout: 
   const { loaded, encoded, gpu } = found;
   assert.deepEqual(loaded.selfTest.codes, [108, 108]);
   assert.ok(Math.max(loaded.selfTest.tokens, loaded.selfTest.image, loaded.selfTest.text) < 1e-4);
+  assert.ok(loaded.heap <= BUDGETS.wasmHeapLoading);
   // Nothing was computed, and what nothing wrote is no latent.
   assert.equal(encoded.outcome, 'BAD_RESULT');
   assert.ok(gpu.largestBuffer <= 256 * MIB && gpu.largestBinding <= 128 * MIB);

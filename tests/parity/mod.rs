@@ -126,7 +126,7 @@ impl Folder {
         let name = self.manifest.variants.keys().next().expect("one variant");
         let mut builder = SessionBuilder::new(&json, name, device)?;
         for (path, bytes) in &self.files {
-            builder.add_file(path, bytes)?;
+            builder.add_file(path, &mut std::io::Cursor::new(bytes))?;
         }
         builder.finish().await
     }

@@ -77,6 +77,23 @@ fn attention(random: &mut Random, device: &TensorDevice) -> Vec<f32> {
     values(kernel::cosine_attention(q, kv, &q_scale, &k_scale, 8.0, bias.as_ref()))
 }
 
+fn attention_of_texts(random: &mut Random, device: &TensorDevice) -> Vec<f32> {
+    let [sequences, tokens, heads, dim] = [4, 90, 4, 80].map(|most| random.size(most));
+    let [q, k, v] = [(); 3].map(|()| tensor(random, [sequences, tokens, heads * dim], device));
+    values(kernel::attention(q, k, v, heads, None))
+}
+
+fn normalized(random: &mut Random, device: &TensorDevice) -> Vec<f32> {
+    let [rows, columns] = [60, 300].map(|most| random.size(most));
+    let [gamma, beta] = [(); 2].map(|()| tensor(random, [columns], device));
+    values(kernel::layer_norm(tensor(random, [rows, columns], device), &gamma, &beta, 1e-5))
+}
+
+fn gelu(random: &mut Random, device: &TensorDevice) -> Vec<f32> {
+    let [rows, columns] = [60, 150].map(|most| random.size(most));
+    values(kernel::gelu(tensor(random, [rows, columns], device) * 5.0))
+}
+
 fn depthwise(random: &mut Random, device: &TensorDevice) -> Vec<f32> {
     let [batch, depth, height, width, channels] = [2, 6, 7, 8, 70].map(|most| random.size(most));
     let x = tensor(random, [batch, depth, height, width, channels], device);
@@ -93,11 +110,14 @@ fn argmax(random: &mut Random, device: &TensorDevice) -> Vec<f32> {
 #[test]
 fn kernels_agree_on_random_shapes() {
     let (cpu, gpu) = (Device::cpu(), gpu::device());
-    let kernels: [(&str, Kernel); 6] = [
+    let kernels: [(&str, Kernel); 9] = [
         ("matmul", matmul),
         ("l2_normalize", unit),
         ("geglu", gated),
         ("cosine_attention", attention),
+        ("attention", attention_of_texts),
+        ("layer_norm", normalized),
+        ("gelu", gelu),
         ("depthwise", depthwise),
         ("argmax", argmax),
     ];

@@ -122,8 +122,17 @@ fn attention(
 
 #[test]
 fn cosine_attention_equals_the_formula() {
-    for (shape, biased) in [([2, 5, 3, 4], true), ([3, 24, 2, 32], false), ([1, 33, 1, 7], true), ([4, 1, 2, 2], false)]
-    {
+    // Below a tile of keys and beyond, one cube of queries and several with a rest; heads that no vector of four divides, the widest
+    // that the GPU's kernel takes, and a wider one.
+    for (shape, biased) in [
+        ([2, 5, 3, 4], true),
+        ([3, 24, 2, 32], false),
+        ([1, 33, 1, 7], true),
+        ([4, 1, 2, 2], false),
+        ([2, 150, 2, 32], true),
+        ([1, 70, 2, 128], true),
+        ([2, 9, 1, 132], true),
+    ] {
         let [sequences, tokens, heads, dim] = shape;
         let inner = heads * dim;
         let q = numbers(2, sequences * tokens * inner);
@@ -145,6 +154,94 @@ fn cosine_attention_equals_the_formula() {
             );
             assert_close("attention", &read(found), &expected, 1e-5);
         }
+    }
+}
+
+#[test]
+fn attention_of_texts_equals_the_formula() {
+    for (shape, masked) in
+        [([2, 5, 3, 4], false), ([1, 130, 2, 64], false), ([3, 7, 2, 5], true), ([2, 6, 1, 130], false)]
+    {
+        let [sequences, tokens, heads, dim] = shape;
+        let inner = heads * dim;
+        let [q, k, v] = [2, 3, 4].map(|seed| numbers(seed, sequences * tokens * inner));
+        let mask: Vec<f32> =
+            (0..sequences * tokens).map(|i| if masked && i % 3 == 0 { f32::MIN } else { 0.0 }).collect();
+        let at =
+            |x: &[f32], s: usize, i: usize, h: usize, c: usize| f64::from(x[((s * tokens + i) * heads + h) * dim + c]);
+        let mut expected = Vec::new();
+        for (s, i, h) in cells([sequences, tokens, heads]) {
+            let weight = |j: usize| {
+                let product: f64 = (0..dim).map(|c| at(&q, s, i, h, c) * at(&k, s, j, h, c)).sum();
+                (product / (dim as f64).sqrt() + f64::from(mask[s * tokens + j])).exp()
+            };
+            let weights: Vec<f64> = (0..tokens).map(weight).collect();
+            let total: f64 = weights.iter().sum();
+            expected
+                .extend((0..dim).map(|c| (0..tokens).map(|j| weights[j] * at(&v, s, j, h, c)).sum::<f64>() / total));
+        }
+        for device in devices() {
+            let device = device.tensors();
+            let [q, k, v] = [&q, &k, &v].map(|x| tensor(x, [sequences, tokens, inner], device));
+            let mask = masked.then(|| tensor(&mask, [sequences, 1, 1, tokens], device));
+            let found = kernel::attention(q, k, v, heads, mask.as_ref());
+            assert_close("attention of texts", &read(found), &expected, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn norms_and_gelu_equal_the_formula() {
+    // Rows below the threads of a cube and beyond, and more rows than one direction of the grid has cubes.
+    for [rows, width] in [[1, 1], [3, 5], [2, 64], [5, 512], [2, 1030], [70_000, 3]] {
+        // Neighbours differ, or a variance of nearly nothing would magnify how numbers were rounded.
+        let x: Vec<f32> = (0..).zip(numbers(1, rows * width)).map(|(i, x)| x + (i % 2 * 3) as f32).collect();
+        let (gamma, beta) = (numbers(2, width), numbers(3, width));
+        let rows_of_x = || x.chunks_exact(width).map(wide);
+        let normal: Vec<f64> = rows_of_x()
+            .flat_map(|row| {
+                let mean = row.iter().sum::<f64>() / width as f64;
+                let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / width as f64;
+                let scaled = |(c, x): (usize, f64)| {
+                    (x - mean) / (variance + 1e-5).sqrt() * f64::from(gamma[c]) + f64::from(beta[c])
+                };
+                row.into_iter().enumerate().map(scaled).collect::<Vec<_>>()
+            })
+            .collect();
+        let unit: Vec<f64> = rows_of_x()
+            .flat_map(|row| {
+                let length = row.iter().map(|x| x * x).sum::<f64>().sqrt();
+                row.into_iter().map(move |x| x / length).collect::<Vec<_>>()
+            })
+            .collect();
+        let gated: Vec<f64> = wide(&x).into_iter().map(gelu).collect();
+        for device in devices() {
+            let device = device.tensors();
+            let x = tensor(&x, [rows, width], device);
+            let (gamma, beta) = (tensor(&gamma, [width], device), tensor(&beta, [width], device));
+            assert_close("layer norm", &read(kernel::layer_norm(x.clone(), &gamma, &beta, 1e-5)), &normal, 2e-6);
+            assert_close("unit rows", &read(kernel::l2_normalize(x.clone())), &unit, 1e-6);
+            assert_close("gelu", &read(kernel::gelu(x)), &gated, 1e-6);
+        }
+    }
+    for device in devices() {
+        let zero = tensor(&[0.0; 8], [2, 4], device.tensors());
+        assert_eq!(read(kernel::l2_normalize(zero)), [0.0; 8]);
+    }
+}
+
+#[test]
+fn kernels_take_views_of_larger_tensors() {
+    let x = numbers(1, 6 * 10 * 8);
+    for device in devices() {
+        let whole = tensor(&x, [6, 10, 8], device.tensors());
+        let part = |x: Tensor<3>| x.slice([1..5, 2..9, 0..8]).swap_dims(0, 1);
+        let view = part(whole.clone());
+        let copied = tensor(&part(whole).into_data().try_to_vec::<f32>().unwrap(), [7, 4, 8], device.tensors());
+        assert_eq!(read(kernel::l2_normalize(view.clone())), read(kernel::l2_normalize(copied.clone())));
+        assert_eq!(read(kernel::gelu(view.clone())), read(kernel::gelu(copied.clone())));
+        let attend = |x: Tensor<3>| read(kernel::attention(x.clone(), x.clone() * 2.0, x, 2, None));
+        assert_eq!(attend(view), attend(copied));
     }
 }
 
@@ -179,17 +276,18 @@ fn packed_products_equal_the_formula() {
 #[test]
 fn large_logits_neither_overflow_nor_vanish() {
     // One key wins by 16 over the others, on top of a bias that exp alone could not hold.
-    let device = Device::cpu();
-    let device = device.tensors();
-    let q = tensor(&[1.0, 0.0, 0.0, 1.0], [1, 2, 2], device);
-    let kv = tensor(&[1.0, 0.0, 5.0, 6.0, -1.0, 0.0, 7.0, 8.0], [1, 2, 4], device);
-    let one = tensor(&[1.0, 1.0], [2], device);
-    for shift in [-300.0, 300.0] {
-        let bias = tensor(&[shift; 4], [1, 2, 2], device);
-        let found = read(kernel::cosine_attention(q.clone(), kv.clone(), &one, &one, 8.0, Some(&bias)));
-        let first = 1.0 / (1.0 + (-16f64).exp());
-        let mix = |a: f64, b: f64| a * first + b * (1.0 - first);
-        assert_close("attention", &found, &[mix(5.0, 7.0), mix(6.0, 8.0), 6.0, 7.0], 1e-6);
+    for device in devices() {
+        let device = device.tensors();
+        let q = tensor(&[1.0, 0.0, 0.0, 1.0], [1, 2, 2], device);
+        let kv = tensor(&[1.0, 0.0, 5.0, 6.0, -1.0, 0.0, 7.0, 8.0], [1, 2, 4], device);
+        let one = tensor(&[1.0, 1.0], [2], device);
+        for shift in [-300.0, 300.0] {
+            let bias = tensor(&[shift; 4], [1, 2, 2], device);
+            let found = read(kernel::cosine_attention(q.clone(), kv.clone(), &one, &one, 8.0, Some(&bias)));
+            let first = 1.0 / (1.0 + (-16f64).exp());
+            let mix = |a: f64, b: f64| a * first + b * (1.0 - first);
+            assert_close("attention", &found, &[mix(5.0, 7.0), mix(6.0, 8.0), 6.0, 7.0], 1e-6);
+        }
     }
 }
 

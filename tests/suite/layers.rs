@@ -9,8 +9,10 @@ const LAYERS: [&str; 11] =
     ["error", "volume", "text", "weights", "rank", "device", "kernel", "model", "session", "js", "cli"];
 
 /// A word, and the beginnings of the paths that may contain it.
-const OWNED: [(&str, &[&str]); 8] = [
+const OWNED: [(&str, &[&str]); 10] = [
     ("burn::", &["src/device", "src/kernel", "src/model", "src/session", "src/cli/train"]),
+    ("burn_cubecl::", &["src/kernel/gpu"]),
+    ("cubecl::", &["src/kernel/gpu"]),
     ("wasm_bindgen", &["src/js.rs"]),
     ("js_sys", &["src/js.rs"]),
     ("web_sys", &["src/js.rs"]),

@@ -22,6 +22,7 @@ use ctmatch::session::SessionBuilder;
 use ctmatch::session::unwatched;
 use ctmatch::weights::quantize;
 use pollster::block_on;
+use std::io::Cursor;
 
 const CUBE: &Case = &CASES[0];
 
@@ -123,7 +124,7 @@ fn load(folder: &Folder) -> Error {
         Err(error) => return error,
     };
     for (path, bytes) in &folder.files {
-        if let Err(error) = builder.add_file(path, bytes) {
+        if let Err(error) = builder.add_file(path, &mut Cursor::new(bytes)) {
             return error;
         }
     }

@@ -51,7 +51,7 @@ pub fn open(folder: &Path, variant: &str) -> ctmatch::Result<Session> {
     let mut builder = SessionBuilder::new(&json, variant, &Device::cpu())?;
     let files: Vec<_> = builder.files().cloned().collect();
     for file in files {
-        builder.add_file(&file.path, &std::fs::read(folder.join(&file.path)).unwrap())?;
+        builder.add_file(&file.path, &mut std::fs::File::open(folder.join(&file.path)).unwrap())?;
     }
     block_on(builder.finish())
 }
@@ -260,7 +260,8 @@ fn damaged_or_missing_prompts_are_refused() {
     let json = std::fs::read_to_string(folder.path().join("manifest.json")).unwrap();
     let mut builder = SessionBuilder::new(&json, "f32", &Device::cpu()).unwrap();
     for shard in &manifest(&folder).variants["f32"].shards {
-        builder.add_file(&shard.path, &std::fs::read(folder.path().join(&shard.path)).unwrap()).unwrap();
+        let mut file = std::fs::File::open(folder.path().join(&shard.path)).unwrap();
+        builder.add_file(&shard.path, &mut file).unwrap();
     }
     let missing = block_on(builder.finish()).unwrap_err();
     assert_eq!(missing.to_string(), "manifest: the file of the prompts is missing");
