@@ -24,9 +24,10 @@ const TILE_NUMBERS: usize = 1024;
 /// Widest head whose query and sums a thread may keep: 64 registers of four numbers.
 const MAX_HEAD: usize = 128;
 
-/// As the kernels read it: row by row.
+/// As the kernels read it: row by row. There is always something to read.
 fn floats<const D: usize>(x: &Tensor<D>) -> Option<CubeTensor> {
-    x.clone().try_into_primitive::<Wgpu>().ok().map(into_contiguous)
+    let filled = Some(x.clone()).filter(|x| x.dims().iter().all(|&size| size > 0))?;
+    filled.try_into_primitive::<Wgpu>().ok().map(into_contiguous)
 }
 
 fn ints<const D: usize>(x: &Tensor<D, Int>) -> Option<CubeTensor> {
@@ -47,10 +48,16 @@ fn vector(widths: &[usize]) -> usize {
     if widths.iter().all(|width| width.is_multiple_of(4)) { 4 } else { 1 }
 }
 
+/// Along two directions of the grid a cube for each of `count`, perhaps some more.
+fn cubes(count: usize) -> [u32; 2] {
+    let first = count.min(MAX_CUBES);
+    [first as u32, count.div_ceil(first) as u32]
+}
+
 /// A cube for each row, perhaps some more.
-fn cubes(rows: usize) -> CubeCount {
-    let x = rows.min(MAX_CUBES);
-    CubeCount::Static(x as u32, rows.div_ceil(x) as u32, 1)
+fn cube_for_each(rows: usize) -> CubeCount {
+    let [x, y] = cubes(rows);
+    CubeCount::Static(x, y, 1)
 }
 
 /// A thread for each of `count`.
@@ -77,7 +84,7 @@ pub(super) fn layer_norm<const D: usize>(
     let (out, n) = (empty(x.dims(), &input), vector(&[width]));
     shaders::layer_norm::launch(
         &out.client.clone(),
-        cubes(rows),
+        cube_for_each(rows),
         CubeDim::new_1d(shaders::ROW_UNITS),
         n,
         input.into_buffer_arg(),
@@ -98,7 +105,7 @@ pub(super) fn l2_normalize<const D: usize>(x: &Tensor<D>) -> Option<Tensor<D>> {
     let (out, n) = (empty(x.dims(), &input), vector(&[width]));
     shaders::l2_normalize::launch(
         &out.client.clone(),
-        cubes(rows),
+        cube_for_each(rows),
         CubeDim::new_1d(shaders::ROW_UNITS),
         n,
         input.into_buffer_arg(),
@@ -200,7 +207,7 @@ pub(super) fn attends(dim_head: usize) -> bool {
 pub(super) fn attention(a: &super::Attention<'_>) -> Option<Tensor<3>> {
     let shape @ [sequences, tokens, inner] = a.q.dims();
     let dim_head = inner / a.heads;
-    if !attends(dim_head) || sequences * a.heads > MAX_CUBES {
+    if !attends(dim_head) {
         return None;
     }
     let (q, keys) = (floats(a.q)?, floats(a.keys)?);
@@ -215,9 +222,10 @@ pub(super) fn attention(a: &super::Attention<'_>) -> Option<Tensor<3>> {
     let n = vector(&[dim_head]);
     let units = if tokens > 32 { 64 } else { 32 };
     let out = empty(shape, &q);
+    let [y, z] = cubes(sequences * a.heads);
     shaders::attention::launch(
         &out.client.clone(),
-        CubeCount::Static(tokens.div_ceil(units) as u32, (sequences * a.heads) as u32, 1),
+        CubeCount::Static(tokens.div_ceil(units) as u32, y, z),
         CubeDim::new_1d(units as u32),
         n,
         q.into_buffer_arg(),
@@ -227,6 +235,7 @@ pub(super) fn attention(a: &super::Attention<'_>) -> Option<Tensor<3>> {
         k_scale.into_buffer_arg(),
         bias.into_buffer_arg(),
         out.clone().into_buffer_arg(),
+        sequences,
         tokens,
         a.heads,
         a.keys.dims()[2] / n,

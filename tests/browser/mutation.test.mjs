@@ -25,28 +25,17 @@ const [FIRST, LAST] = RANGE.split('-').map((number) => (number === '' ? Infinity
 const KINDS = ['sign', 'axis', 'skip'];
 /** Starts of the names of kernels, and what is done to one of each. */
 const FAMILIES = [
-  ['matmul_entry', 'sign'], ['matmul_entry', 'axis'], ['direct_conv2d', 'skip'], ['reduce_kernel', 'sign'], ['unary_float', 'sign'],
-  ['kernel_binop', 'axis'], ['kernel_scalar_binop_c_f32_n_4', 'sign'], ['kernel_scalar_binop_int', 'skip'], ['cast_element', 'skip'],
-  ['select_kernel', 'skip'], ['slice_kernel', 'skip'], ['slice_assign_kernel', 'skip'], ['copy_kernel_t', 'sign'], ['full_kernel_c_f32_n_2', 'skip'],
+  ['matmul_entry', 'sign'], ['matmul_entry', 'axis'], ['attention', 'sign'], ['attention', 'axis'], ['layer_norm', 'sign'], ['l2_normalize', 'skip'],
+  ['geglu', 'axis'], ['gelu', 'skip'], ['dequantize', 'sign'], ['depthwise', 'skip'], ['reduce_kernel', 'sign'], ['kernel_binop', 'axis'],
+  ['select_kernel', 'skip'], ['slice_kernel', 'skip'], ['slice_assign_kernel', 'skip'],
 ];
 
 /** Changes that change no number of a result, by the name of the kernel (its hash is of its code), and why: a run of all may accept these. */
-const SIGNS_CANCEL = 'two uses of it, whose signs cancel: ';
-const SHIFT = 'softmax is the same whatever is subtracted before it: ';
+const POISON = 'makes the NaN that the free memory is filled with, and nothing else';
 const EQUIVALENT = {
-  mask_fill_kernel_t_f32_b_u32_n_1_a7139912: [KINDS, 'fills norms below 1e-12, of which there are none'],
-  mask_fill_kernel_t_f32_b_u32_n_1_047c6c93: [['skip'], 'the same of a latent'],
-  full_kernel_c_f32_n_1_aeb5e13d: [['sign', 'skip'], 'a part of the NaN that the free memory is filled with'],
-  kernel_scalar_binop_c_f32_n_1_9cec1184: [['skip'], 'adds 1e-5 to variances, in place: below the tolerance of the known answers'],
-  kernel_binop_c_f32_n_1_beac7c04: [['sign'], `${SIGNS_CANCEL}unit codes and unit tokens`],
-  select_kernel_t_f32_i_i32_5f46251c: [['sign'], `${SIGNS_CANCEL}rows and columns of the position bias`],
-  kernel_binop_c_f32_n_4_65f57394: [['sign'], `${SIGNS_CANCEL}queries and keys`],
-  kernel_binop_c_f32_n_1_5ad959fb: [['sign'], `${SIGNS_CANCEL}both factors of GELU`],
-  unary_float_f_f32_n_4_fba0b69f: [['sign'], `${SIGNS_CANCEL}the numbers and the sum of a softmax`],
-  unary_float_f_f32_n_1_f8611b4e: [['sign'], `${SIGNS_CANCEL}the numbers and the sum of a softmax`],
-  reduce_kernel_in_f32_in_size_4_out_f32_out_size_1_acc_f32_76f51811: [KINDS, `${SHIFT}the largest of a row`],
-  reduce_kernel_in_f32_in_size_1_out_f32_out_size_1_acc_f32_f42b0701: [KINDS, `${SHIFT}the largest of a row`],
-  kernel_binop_c_f32_n_1_77920806: [['skip'], `${SHIFT}the subtraction itself`],
+  full_kernel_c_f32_n_1_aeb5e13d: [['sign', 'skip'], POISON],
+  kernel_scalar_binop_c_f32_n_1_8fbf2e77: [KINDS, POISON],
+  select_kernel_t_f32_i_i32_5f46251c: [['sign'], 'rows and columns of the position bias: two uses of it, whose signs cancel'],
 };
 
 /** How a load with a changed kernel may end. */

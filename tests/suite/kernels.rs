@@ -123,7 +123,7 @@ fn attention(
 #[test]
 fn cosine_attention_equals_the_formula() {
     // Below a tile of keys and beyond, one cube of queries and several with a rest; heads that no vector of four divides, the widest
-    // that the GPU's kernel takes, and a wider one.
+    // that the GPU's kernel takes, and a wider one; more sequences than one direction of the grid has cubes.
     for (shape, biased) in [
         ([2, 5, 3, 4], true),
         ([3, 24, 2, 32], false),
@@ -132,6 +132,7 @@ fn cosine_attention_equals_the_formula() {
         ([2, 150, 2, 32], true),
         ([1, 70, 2, 128], true),
         ([2, 9, 1, 132], true),
+        ([40_000, 2, 2, 1], false),
     ] {
         let [sequences, tokens, heads, dim] = shape;
         let inner = heads * dim;

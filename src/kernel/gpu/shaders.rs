@@ -177,7 +177,7 @@ pub fn depthwise<N: Size>(
 /// tiles that all of them read from shared memory. The softmax is taken along the way, its sums scaled down when a larger logit comes.
 ///
 /// Rows are tokens: of `heads · width` vectors in `q` and `out`, of `stride` in `keys` and `values`, where those of the values begin at `offset`.
-/// `bias`: `[heads, keys, queries]`. Cubes: x the queries, y head by head of each sequence.
+/// `bias`: `[heads, keys, queries]`. Cubes: x the queries, y and z head by head of each sequence; past the last, the last once more.
 #[cube(launch)]
 pub fn attention<N: Size>(
     q: &[Vector<f32, N>],
@@ -187,6 +187,7 @@ pub fn attention<N: Size>(
     k_scale: &[Vector<f32, N>],
     bias: &[f32],
     out: &mut [Vector<f32, N>],
+    sequences: usize,
     tokens: usize,
     heads: usize,
     stride: usize,
@@ -198,7 +199,9 @@ pub fn attention<N: Size>(
     #[comptime] cosine: bool,
     #[comptime] biased: bool,
 ) {
-    let (sequence, head) = (CUBE_POS_Y as usize / heads, CUBE_POS_Y as usize % heads);
+    let found = (CUBE_POS_Z * CUBE_COUNT_Y + CUBE_POS_Y) as usize;
+    let pair = if found < sequences * heads { found } else { sequences * heads - 1 };
+    let (sequence, head) = (pair / heads, pair % heads);
     let first_token = sequence * tokens;
     let asked = CUBE_POS_X as usize * units as usize + UNIT_POS as usize;
     // Threads past the last query compute it too, for the tiles need them, and write nothing.
