@@ -48,7 +48,7 @@ function scan([width, height, depth]) {
 
 /** In the page, before anything: counts what goes to the GPU; `dry` keeps the dispatches from it. */
 const watch = () => {
-  const gpu = { dry: false, dispatches: 0, submissions: 0, pipelines: 0, largestBuffer: 0, largestBinding: 0, bytes: 0, peak: 0 };
+  const gpu = { dry: false, dispatches: 0, submissions: 0, pipelines: 0, written: 0, largestBuffer: 0, largestBinding: 0, bytes: 0, peak: 0 };
   window.gpuTest = gpu;
   const wrap = (prototype, name, make) => { prototype[name] = make(prototype[name]); };
   wrap(GPUDevice.prototype, 'createBuffer', (original) => function (descriptor) {
@@ -73,6 +73,10 @@ const watch = () => {
       return original.apply(this, args);
     });
   }
+  wrap(GPUQueue.prototype, 'writeBuffer', (original) => function (buffer, at, data, from, size) {
+    gpu.written += size ?? data.byteLength;
+    return original.call(this, buffer, at, data, from, size);
+  });
   wrap(GPUQueue.prototype, 'submit', (original) => function (...args) {
     gpu.submissions += 1;
     return original.apply(this, args);
@@ -98,11 +102,11 @@ test('the full-size model loads, gives its known answers, and fits', { timeout: 
     const start = await heap();
     let from = performance.now();
     await session.loadModel('/full/manifest.json');
-    const loaded = { ms: Math.round(performance.now() - from), heap: await heap() - start, gpuBytes: gpu.bytes, selfTest: session.info.selfTest };
+    const loaded = { ms: Math.round(performance.now() - from), heap: await heap() - start, gpuBytes: gpu.bytes, pipelines: gpu.pipelines, written: gpu.written, selfTest: session.info.selfTest };
 
     const volume = await session.readVolume(await (await fetch('/full/scan.nii.gz')).blob());
     const accept = volume.findings.filter(({ action }) => action === 'ask').map(({ code }) => code);
-    Object.assign(gpu, { dry: true, dispatches: 0, submissions: 0, pipelines: 0 });
+    Object.assign(gpu, { dry: true, dispatches: 0, submissions: 0, pipelines: 0, written: 0 });
     from = performance.now();
     const outcome = await session.encodeVolume(volume, { accept }).then(() => 'a latent', ({ code }) => code);
     const encoded = { ms: Math.round(performance.now() - from), outcome, heap: await heap() };
