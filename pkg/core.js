@@ -705,7 +705,8 @@ class Session {
         this.#gpuBytes = device.backend === 'webgpu' ? loaded.gpuBytes : 0;
         either?.throwIfAborted();
       } catch (error) {
-        this.#dropEngine();
+        // A module that has stopped gives nothing back.
+        if (!(error instanceof WebAssembly.RuntimeError)) this.#dropEngine();
         throw error;
       }
     }, signal);

@@ -256,7 +256,9 @@ impl SessionBuilder {
 /// All bytes of a file that is what the manifest says.
 fn checked<R: Read + Seek>(entry: &FileEntry, file: &mut R) -> Result<Vec<u8>> {
     weights::verify(entry, file)?;
-    weights::zip::read_at(file, entry.bytes, 0, entry.bytes)
+    let mut bytes = vec![0; entry.bytes as usize];
+    weights::zip::fill(file, 0, &mut bytes)?;
+    Ok(bytes)
 }
 
 /// A loaded model, ready to encode.

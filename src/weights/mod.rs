@@ -38,7 +38,7 @@ pub fn hex(bytes: &[u8]) -> String {
 /// [`Error::Integrity`] with what the manifest says and what the bytes say; [`Error::Checkpoint`] when it cannot be read.
 pub fn verify<R: Read + Seek>(entry: &FileEntry, file: &mut R) -> Result<()> {
     /// A larger piece gains nothing; in wasm it is what the module's memory must hold.
-    const PIECE: usize = 1 << 20;
+    const PIECE: u64 = 1 << 20;
     let differs = |property: &str, expected: String, found: String| {
         Err(Error::Integrity { what: format!("{property} of {}", entry.path), expected, found })
     };
@@ -47,8 +47,11 @@ pub fn verify<R: Read + Seek>(entry: &FileEntry, file: &mut R) -> Result<()> {
         return differs("size", format!("{} bytes", entry.bytes), format!("{size} bytes"));
     }
     let mut digest = Sha256::new();
-    for start in (0..size).step_by(PIECE) {
-        digest.update(zip::read_at(file, size, start, (size - start).min(PIECE as u64))?);
+    let mut piece = vec![0; size.min(PIECE) as usize];
+    for start in (0..size).step_by(PIECE as usize) {
+        let piece = &mut piece[..(size - start).min(PIECE) as usize];
+        zip::fill(file, start, piece)?;
+        digest.update(piece);
     }
     let found = hex(&digest.finalize());
     if !entry.sha256.eq_ignore_ascii_case(&found) {

@@ -66,9 +66,14 @@ pub(crate) fn read_at<R: Read + Seek>(reader: &mut R, file_len: u64, offset: u64
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(size).map_err(|_| Error::Checkpoint(format!("{size} bytes do not fit in memory")))?;
     bytes.resize(size, 0);
-    reader.seek(SeekFrom::Start(offset)).map_err(|error| read_failed(&error))?;
-    reader.read_exact(&mut bytes).map_err(|error| read_failed(&error))?;
+    fill(reader, offset, &mut bytes)?;
     Ok(bytes)
+}
+
+/// Reads as many bytes as there is room for, from `offset` on.
+pub(crate) fn fill<R: Read + Seek>(reader: &mut R, offset: u64, room: &mut [u8]) -> Result<()> {
+    reader.seek(SeekFrom::Start(offset)).map_err(|error| read_failed(&error))?;
+    reader.read_exact(room).map_err(|error| read_failed(&error))
 }
 
 /// An I/O error without its text, which could name a file.
