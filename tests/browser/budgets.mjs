@@ -16,4 +16,6 @@ export const BUDGETS = {
   wasmHeapLoading: 64 * 2 ** 20, // 35 MiB measured (WEB_PACKAGE.md K-26)
   wasmHeapFullSize: 512 * 2 ** 20, // 388 MiB measured
   dispatchesFullSize: 600, // 576 measured
+  pipelinesFullSize: 48, // 37 while the model loads and 8 in the encode
+  writtenFullSize: 221.3e6, // 221.19e6 measured: the grid in f32 is 221.18e6
 };

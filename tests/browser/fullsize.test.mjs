@@ -124,6 +124,8 @@ test('the full-size model loads, gives its known answers, and fits', { timeout: 
   assert.ok(gpu.largestBuffer <= 256 * MIB && gpu.largestBinding <= 128 * MIB);
   assert.ok(gpu.peak <= BUDGETS.gpuBytesFullSize);
   assert.ok(gpu.dispatches > 0 && gpu.dispatches <= BUDGETS.dispatchesFullSize);
+  assert.ok(loaded.pipelines + gpu.pipelines <= BUDGETS.pipelinesFullSize);
+  assert.ok(gpu.written <= BUDGETS.writtenFullSize);
   assert.ok(encoded.heap <= BUDGETS.wasmHeapFullSize);
   await finish();
 });
