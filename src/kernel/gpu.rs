@@ -1,5 +1,6 @@
 //! The GPU's kernels of our own: what burn composes of many (a layer norm of 9, an attention of 20 and more) in one each, without the
-//! tensors between them. `None` for tensors that are not on a GPU, or have gradients: then burn's operations do it.
+//! tensors between them. `None` for tensors that are not on a GPU, are empty or have gradients, and for heads that are too wide: then burn's
+//! operations do it.
 
 mod shaders;
 
