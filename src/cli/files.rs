@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use anyhow::Result;
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
@@ -17,11 +18,17 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
 
 /// Writes a file beside its destination first, so that a reader never sees half of it.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_with(path, |file| Ok(file.write_all(bytes)?))
+}
+
+/// The same, as its content comes.
+pub(crate) fn write_with(path: &Path, fill: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
     let mut name = path.file_name().context("the output needs a file name")?.to_owned();
     name.push(".part");
     let part = path.with_file_name(name);
-    let written = std::fs::File::create(&part)
-        .and_then(|mut file| file.write_all(bytes))
-        .and_then(|()| std::fs::rename(&part, path));
+    let written = File::create(&part)
+        .map_err(Into::into)
+        .and_then(|mut file| fill(&mut file))
+        .and_then(|()| Ok(std::fs::rename(&part, path)?));
     written.with_context(|| format!("cannot write {}", path.display()))
 }

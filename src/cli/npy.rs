@@ -5,6 +5,8 @@ use anyhow::Context;
 use anyhow::Result;
 use anyhow::ensure;
 use npyz::WriterBuilder;
+use std::io::BufWriter;
+use std::io::Write;
 use std::path::Path;
 
 /// A row-major array.
@@ -24,12 +26,19 @@ pub(crate) fn read<T: npyz::Deserialize>(path: &Path) -> Result<Array<T>> {
     Ok(Array { shape, values })
 }
 
-/// Writes a row-major f32 array.
-pub(crate) fn write_f32(path: &Path, shape: &[usize], values: &[f32]) -> Result<()> {
-    let mut bytes = Vec::with_capacity(4 * values.len() + 128);
+/// Bytes that go to the file at once.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// Writes a row-major f32 array, whose numbers come in parts.
+pub(crate) fn write_f32(path: &Path, shape: &[usize], parts: impl IntoIterator<Item = Vec<f32>>) -> Result<()> {
     let shape: Vec<u64> = shape.iter().map(|&n| n as u64).collect();
-    let mut writer = npyz::WriteOptions::new().default_dtype().shape(&shape).writer(&mut bytes).begin_nd()?;
-    writer.extend(values.iter().copied())?;
-    writer.finish()?;
-    files::write(path, &bytes)
+    files::write_with(path, |file| {
+        let mut file = BufWriter::with_capacity(BUFFER_BYTES, file);
+        let mut writer = npyz::WriteOptions::new().default_dtype().shape(&shape).writer(&mut file).begin_nd()?;
+        for part in parts {
+            writer.extend(part)?;
+        }
+        writer.finish()?;
+        Ok(file.flush()?)
+    })
 }

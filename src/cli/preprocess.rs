@@ -11,6 +11,7 @@ use ctmatch::volume::PreprocessConfig;
 use ctmatch::volume::Preprocessor;
 use serde_json::json;
 use std::path::PathBuf;
+use std::sync::mpsc;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -53,19 +54,27 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Result<()> {
     let [depth, height, width] = config.grid;
     let bar = output::bar(global, "preprocess", false);
     bar.set_length(depth as u64);
-    let mut grid = Vec::with_capacity(depth * height * width);
-    let batch = SLAB * Preprocessor::parallel_slabs();
-    for first in (0..depth).step_by(batch) {
-        let count = batch.min(depth - first).div_ceil(SLAB);
-        for slab in preprocessor.slabs(first, SLAB, count) {
-            grid.extend_from_slice(&slab);
+    let shape = [1, depth, height, width];
+    let threads = Preprocessor::parallel_slabs();
+    let batch = SLAB * threads;
+    // Written while the next are made. Few wait: the grid is never in memory as a whole.
+    let (made, parts) = mpsc::sync_channel(threads);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| npy::write_f32(&arguments.out, &shape, parts));
+        for first in (0..depth).step_by(batch) {
+            let count = batch.min(depth - first).div_ceil(SLAB);
+            for slab in preprocessor.slabs(first, SLAB, count) {
+                // A writer that has stopped says why below.
+                let _ = made.send(slab);
+            }
+            bar.set_position((first + batch).min(depth) as u64);
         }
-        bar.set_position((first + batch).min(depth) as u64);
-    }
+        drop(made);
+        writer.join().map_err(|_| anyhow!("the writing thread has panicked"))?
+    })?;
     bar.finish_and_clear();
-    npy::write_f32(&arguments.out, &[1, depth, height, width], &grid)?;
     if global.json {
-        let report = json!({ "shape": [1, depth, height, width], "findings": read.findings() });
+        let report = json!({ "shape": shape, "findings": read.findings() });
         output::line(report)?;
     }
     Ok(())

@@ -6,7 +6,10 @@
 
 use super::gpu;
 use super::host;
+use super::host::Numbers;
+use super::host::Quantized;
 use super::is_host;
+use burn::tensor::Device;
 use burn::tensor::Int;
 use burn::tensor::Tensor;
 use std::ops::Range;
@@ -40,15 +43,17 @@ impl QuantizedMatrix {
         [self.q.dims()[0], self.columns]
     }
 
+    /// Where it is.
+    pub fn device(&self) -> Device {
+        self.scale.device()
+    }
+
     /// The whole matrix in f32, `[rows, columns]`.
     pub fn dense(&self) -> Tensor<2> {
         let [rows, _, groups, group] = self.layout();
         let device = self.scale.device();
         if is_host(&device) {
-            let words = self.q.clone().into_data().try_into_vec::<i32>().expect("words are i32");
-            let zero = self.zero.clone().map(host::values);
-            let values = host::dequantize(&words, &host::values(self.scale.clone()), zero.as_deref(), [groups, group]);
-            return host::tensor(values, [rows, self.columns], &device);
+            return host::tensor(self.on_host().all(), [rows, self.columns], &device);
         }
         if let Some(values) = gpu::dequantize(&self.q, &self.scale, self.zero.as_ref(), self.columns) {
             return values;
@@ -60,6 +65,13 @@ impl QuantizedMatrix {
             None => levels,
         };
         values.reshape([rows, self.columns])
+    }
+
+    /// What it consists of, on the processor.
+    pub(super) fn on_host(&self) -> Quantized {
+        let [_, _, groups, group] = self.layout();
+        let words = Numbers::of_ints(&self.q);
+        Quantized { words, scale: Numbers::of(&self.scale), zero: self.zero.as_ref().map(Numbers::of), groups, group }
     }
 
     /// Some rows in f32, `[range.len(), columns]`.

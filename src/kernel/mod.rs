@@ -9,6 +9,7 @@ mod gpu;
 #[path = "no_gpu.rs"]
 mod gpu;
 mod host;
+mod matrix;
 #[cfg(all(target_family = "wasm", feature = "threads"))]
 pub mod pool;
 pub mod product;
@@ -16,6 +17,7 @@ pub mod product;
 pub use dequantize::QuantizedMatrix;
 pub use host::exp;
 pub use host::normal;
+pub use matrix::Matrix;
 
 use burn::tensor::Device;
 use burn::tensor::Int;
@@ -25,6 +27,8 @@ use burn::tensor::activation;
 use burn::tensor::module::conv3d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::ops::PadMode;
+use host::Numbers;
+use matrix::HostMatrix;
 use product::Panels;
 use product::Rows;
 use std::cell::Cell;
@@ -81,69 +85,151 @@ pub fn matmul<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
     a.matmul(b)
 }
 
-/// `x · Wᵀ + b`, counted.
-///
-/// # Shape
-/// - `x`: `[rows, in]`; `weight`: `[out, in]`; `bias`: `[out]`; returns `[rows, out]`
-pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<&Tensor<1>>) -> Tensor<2> {
-    /// Below, packing the weights costs more than it gains.
-    const LEAST_ROWS: usize = 64;
-    let (device, [rows, depth], [columns, _]) = (x.device(), x.dims(), weight.dims());
-    if packs_products(&device) && rows >= LEAST_ROWS {
-        count(2 * product_of([rows, depth, columns]), &device);
-        let weight = Panels::of_columns(Rows::new(&host::values(weight), depth, depth));
-        let bias = bias.map(|bias| host::values(bias.clone()));
-        let out = weight.multiply(Rows::new(&host::values(x), depth, depth), bias.as_deref());
-        return host::tensor(out, [rows, columns], &device);
+/// A matrix that rows are multiplied with, ready for that: on the processor, where there are many rows, packed once for all of them.
+#[derive(Debug)]
+pub struct Factor(Form);
+
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a layer has a few of them at a time")]
+enum Form {
+    Dense(Tensor<2>),
+    Packed(Panels),
+    #[cfg(not(target_family = "wasm"))]
+    Few(Matrix),
+}
+
+impl Factor {
+    /// `weight`: `[out, in]`, for products with so many rows in all.
+    pub fn new(weight: &Matrix, rows: usize) -> Self {
+        /// Below, packing costs more than it gains.
+        const LEAST_ROWS: usize = 64;
+        if !is_host(&weight.device()) {
+            return Self(Form::Dense(weight.dense()));
+        }
+        if rows >= LEAST_ROWS {
+            return Self(Form::Packed(Panels::of_matrix(&HostMatrix::of(weight), weight.dims())));
+        }
+        #[cfg(not(target_family = "wasm"))]
+        return Self(Form::Few(weight.clone()));
+        #[cfg(target_family = "wasm")]
+        return Self(Form::Dense(weight.dense()));
     }
-    let y = matmul(x, weight.transpose());
+
+    /// `x · weightᵀ + bias`, counted.
+    ///
+    /// # Shape
+    /// - `x`: `[rows, in]`; `bias`: `[out]`; returns `[rows, out]`
+    pub fn multiply(&self, x: Tensor<2>, bias: Option<&Tensor<1>>) -> Tensor<2> {
+        let (device, [rows, depth]) = (x.device(), x.dims());
+        if let Form::Dense(weight) = &self.0 {
+            return dense(x, weight, bias);
+        }
+        let (x, bias) = (Numbers::of(&x), bias.map(Numbers::of));
+        let (x, bias) = (Rows::new(&x, depth, depth), bias.as_deref());
+        let (out, columns) = match &self.0 {
+            Form::Packed(panels) => (panels.multiply(x, bias), panels.columns()),
+            #[cfg(not(target_family = "wasm"))]
+            Form::Few(weight) => {
+                let columns = weight.dims()[0];
+                (product::multiply_few(x, &HostMatrix::of(weight), columns, bias), columns)
+            }
+            Form::Dense(_) => unreachable!("has been multiplied above"),
+        };
+        count(2 * product_of([rows, depth, columns]), &device);
+        host::tensor(out, [rows, columns], &device)
+    }
+}
+
+fn dense(x: Tensor<2>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Tensor<2> {
+    let y = matmul(x, weight.clone().transpose());
     match bias {
         Some(bias) => y + bias.clone().unsqueeze(),
         None => y,
     }
 }
 
+/// For each row of `x` the row of `weights` with the largest product, the first of equals; counted.
+///
+/// # Shape
+/// - `x`: `[rows, in]`; `weights`: `[out, in]`; returns `[rows]`
+pub fn argmax_of_product(x: Tensor<2>, weights: &Factor) -> Tensor<1, Int> {
+    let Form::Packed(panels) = &weights.0 else { return argmax(weights.multiply(x, None)) };
+    let (device, [rows, depth]) = (x.device(), x.dims());
+    count(2 * product_of([rows, depth, panels.columns()]), &device);
+    let found = host::argmax_of_product(Rows::new(&Numbers::of(&x), depth, depth), panels);
+    Tensor::from_data(TensorData::new(found, [rows]), &device)
+}
+
+/// `Σ_position weight[position] · x[position]`, counted.
+///
+/// # Shape
+/// - `x`: `[batch, positions, dim]`; `weight`: `[positions · out, dim]`; returns `[batch, out]`
+pub fn products_by_position(x: Tensor<3>, weight: &Matrix) -> Tensor<2> {
+    let (device, shape @ [batch, positions, dim]) = (x.device(), x.dims());
+    let out = weight.dims()[0] / positions;
+    if is_host(&device) {
+        count(2 * product_of([batch, positions, dim, out]), &device);
+        let sums = host::products_by_position(&Numbers::of(&x), &HostMatrix::of(weight), shape, out);
+        return host::tensor(sums, [batch, out], &device);
+    }
+    // [positions, out, dim] · [positions, dim, batch]
+    let parts = matmul(weight.dense().reshape([positions, out, dim]), x.permute([1, 2, 0]));
+    parts.sum_dim(0).reshape([out, batch]).transpose()
+}
+
+/// `x + y`.
+pub fn add<const D: usize>(x: Tensor<D>, y: Tensor<D>) -> Tensor<D> {
+    let (device, shape) = (x.device(), x.dims());
+    if !is_host(&device) {
+        return x + y;
+    }
+    let mut sum = host::values(x);
+    host::add(&mut sum, &Numbers::of(&y));
+    host::tensor(sum, shape, &device)
+}
+
 /// One large matrix product, to compare other work with what the device can do.
 #[derive(Debug)]
 pub struct Product {
     a: Tensor<2>,
-    b: Tensor<2>,
+    b: Factor,
 }
 
 impl Product {
-    /// `[m, k]` times `[k, n]`.
+    /// `[m, k]` times `[k, n]`, a matrix that is ready.
     pub fn new([m, k, n]: [usize; 3], device: &Device) -> Self {
         let half = |shape: [usize; 2]| Tensor::full(shape, 0.5, device);
-        Self { a: half([m, k]), b: half([k, n]) }
+        Self { a: half([m, k]), b: Factor::new(&Matrix::Dense(half([n, k])), m) }
     }
 
     /// Multiplies, and waits; returns the floating-point operations.
     pub fn run(&self) -> u64 {
         let before = flops();
-        let product = matmul(self.a.clone(), self.b.clone());
+        let product = self.b.multiply(self.a.clone(), None);
         // A device that fails here fails the work that this is compared with.
         let _ = product.device().sync();
         flops() - before
     }
 }
 
-/// Whether tensors of this device are slices in memory.
+/// Whether tensors of this device are slices in memory, and have no gradients, which our own work would lose.
 pub fn is_host(device: &Device) -> bool {
-    *device == Device::flex()
-}
-
-/// Whether products are those of [`product`], and the logits of an attention are never all there at once.
-pub fn packs_products(device: &Device) -> bool {
-    cfg!(target_family = "wasm") && is_host(device)
+    *device == Device::flex() && !device.is_autodiff()
 }
 
 /// Whether the logits of an attention with heads of this width are a tensor, `[sequences, heads, tokens, tokens]`.
 pub fn stores_logits(device: &Device, dim_head: usize) -> bool {
-    !packs_products(device) && (is_host(device) || !gpu::attends(dim_head))
+    !is_host(device) && !gpu::attends(dim_head)
 }
 
 /// `x / max(‖x‖₂, 1e-12)` along the last axis; the shape stays.
 pub fn l2_normalize<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    let (device, shape) = (x.device(), x.dims());
+    if is_host(&device) {
+        let mut out = host::values(x);
+        host::l2_normalize(&mut out, shape[D - 1]);
+        return host::tensor(out, shape, &device);
+    }
     gpu::l2_normalize(&x).unwrap_or_else(|| {
         let norm = x.clone().square().sum_dim(D - 1).sqrt().clamp_min(1e-12);
         x / norm
@@ -155,12 +241,23 @@ pub fn l2_normalize<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 /// # Shape
 /// - `gamma`, `beta`: `[channels]`
 pub fn layer_norm<const D: usize>(x: Tensor<D>, gamma: &Tensor<1>, beta: &Tensor<1>, epsilon: f64) -> Tensor<D> {
+    let device = x.device();
+    if is_host(&device) {
+        let out = host::layer_norm(&Numbers::of(&x), (&Numbers::of(gamma), &Numbers::of(beta), epsilon as f32));
+        return host::tensor(out, x.dims(), &device);
+    }
     gpu::layer_norm(&x, gamma, beta, epsilon)
         .unwrap_or_else(|| burn::tensor::module::layer_norm(x, gamma.clone(), Some(beta.clone()), epsilon))
 }
 
 /// `x · Φ(x)`; the shape stays.
 pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    let (device, shape) = (x.device(), x.dims());
+    if is_host(&device) {
+        let mut out = host::values(x);
+        host::gelu_of(&mut out);
+        return host::tensor(out, shape, &device);
+    }
     gpu::gelu(&x).unwrap_or_else(|| activation::gelu(x))
 }
 
@@ -173,7 +270,7 @@ pub fn geglu(h: Tensor<2>) -> Tensor<2> {
     let inner = both / 2;
     if is_host(&h.device()) {
         let device = h.device();
-        let out = host::geglu(&host::values(h), inner);
+        let out = host::geglu(&Numbers::of(&h), inner);
         return host::tensor(out, [rows, inner], &device);
     }
     gpu::geglu(&h).unwrap_or_else(|| {
@@ -181,6 +278,22 @@ pub fn geglu(h: Tensor<2>) -> Tensor<2> {
         let gate = h.slice_dim(1, inner..both);
         value * activation::gelu(gate)
     })
+}
+
+/// `down · geglu(up · layer_norm(x))`, counted (CTCLIP.md 3.6).
+///
+/// # Shape
+/// - `x`: `[rows, dim]`; `up`: `[2 · inner, dim]`, values first; `down`: `[dim, inner]`; returns the shape of `x`
+pub fn feed_forward(x: Tensor<2>, norm: (&Tensor<1>, &Tensor<1>, f64), up: &Factor, down: &Factor) -> Tensor<2> {
+    let (gamma, beta, epsilon) = norm;
+    let (Form::Packed(up), Form::Packed(down)) = (&up.0, &down.0) else {
+        let h = up.multiply(layer_norm(x, gamma, beta, epsilon), None);
+        return down.multiply(geglu(h), None);
+    };
+    let (device, shape @ [rows, dim]) = (x.device(), x.dims());
+    count(3 * product_of([rows, dim, up.columns()]), &device);
+    let norm: host::Norm<'_> = (&Numbers::of(gamma), &Numbers::of(beta), epsilon as f32);
+    host::tensor(host::feed_forward(&Numbers::of(&x), norm, up, down), shape, &device)
 }
 
 /// Queries, keys and values of an attention on the GPU, and how its logits are made of them.
@@ -210,11 +323,21 @@ pub fn attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, heads: usize, mask: O
     let shape @ [sequences, tokens, inner] = q.dims();
     let dim_head = inner / heads;
     let root = (dim_head as f32).sqrt();
+    let (device, flops) = (q.device(), 4 * product_of([sequences, tokens, tokens, inner]));
+    if is_host(&device) {
+        count(flops, &device);
+        let [q, k, v] = [&q, &k, &v].map(Numbers::of);
+        let mask = mask.map(Numbers::of);
+        let (keys, values, scale) = ((&*k, inner), (&*v, inner), root.recip());
+        let attention =
+            host::Attention { q: &q, keys, values, tokens, inner, dim_head, scale, bias: None, mask: mask.as_deref() };
+        return host::tensor(attention.run(), shape, &device);
+    }
     if mask.is_none() {
         let attention =
             Attention { q: &q, keys: &k, values: Some(&v), heads, scale: root.recip(), scales: None, bias: None };
         if let Some(out) = gpu::attention(&attention) {
-            count(4 * product_of([sequences, tokens, tokens, inner]), &out.device());
+            count(flops, &device);
             return out;
         }
     }
@@ -251,43 +374,37 @@ pub fn cosine_attention(
         count(flops, &device);
         return out;
     }
-    let on_host = is_host(&device);
-    let (q, kv) = if on_host {
+    if is_host(&device) {
+        count(flops, &device);
         let (mut q, mut kv) = (host::values(q), host::values(kv));
-        host::normalize_heads(&mut q, inner, heads, &host::values(q_scale.clone() * scale));
-        host::normalize_heads(&mut kv, 2 * inner, heads, &host::values(k_scale.clone()));
-        if packs_products(&device) {
-            count(flops, &device);
-            let bias = bias.map(|bias| host::values(bias.clone()));
-            let out = host::attention(&q, &kv, [tokens, inner, dim_head], bias.as_deref());
-            return host::tensor(out, [sequences, heads, tokens, dim_head], &device).swap_dims(1, 2).reshape(shape);
-        }
-        (host::tensor(q, shape, &device), host::tensor(kv, [sequences, tokens, 2 * inner], &device))
-    } else {
-        (q, kv)
-    };
-    let split = |x: Tensor<3>| x.reshape([sequences, tokens, heads, dim_head]).swap_dims(1, 2);
-    let mut k = split(kv.clone().slice_dim(2, 0..inner));
-    let v = split(kv.slice_dim(2, inner..2 * inner));
-    let mut q = split(q);
-    if !on_host {
-        q = l2_normalize(q) * q_scale.clone().unsqueeze() * scale;
-        k = l2_normalize(k) * k_scale.clone().unsqueeze();
-    }
-    let logits = matmul(q, k.swap_dims(2, 3));
-    let weights = if on_host {
-        let mut logits = host::values(logits);
-        let bias = bias.map(|bias| host::values(bias.clone()));
-        host::softmax(&mut logits, tokens, bias.as_deref());
-        host::tensor(logits, [sequences, heads, tokens, tokens], &device)
-    } else {
-        let logits = match bias {
-            Some(bias) => logits + bias.clone().unsqueeze(),
-            None => logits,
+        host::normalize_heads(&mut q, inner, heads, &Numbers::of(&(q_scale.clone() * scale)));
+        host::normalize_heads(&mut kv, 2 * inner, heads, &Numbers::of(k_scale));
+        let bias = bias.map(Numbers::of);
+        let (keys, values) = ((&*kv, 2 * inner), (&kv[inner..], 2 * inner));
+        let attention = host::Attention {
+            q: &q,
+            keys,
+            values,
+            tokens,
+            inner,
+            dim_head,
+            scale: 1.0,
+            bias: bias.as_deref(),
+            mask: None,
         };
-        activation::softmax(logits, 3)
+        return host::tensor(attention.run(), shape, &device);
+    }
+    let split = |x: Tensor<3>| x.reshape([sequences, tokens, heads, dim_head]).swap_dims(1, 2);
+    let k = split(kv.clone().slice_dim(2, 0..inner));
+    let v = split(kv.slice_dim(2, inner..2 * inner));
+    let q = l2_normalize(split(q)) * q_scale.clone().unsqueeze() * scale;
+    let k = l2_normalize(k) * k_scale.clone().unsqueeze();
+    let logits = matmul(q, k.swap_dims(2, 3));
+    let logits = match bias {
+        Some(bias) => logits + bias.clone().unsqueeze(),
+        None => logits,
     };
-    matmul(weights, v).swap_dims(1, 2).reshape(shape)
+    matmul(activation::softmax(logits, 3), v).swap_dims(1, 2).reshape(shape)
 }
 
 /// Depthwise 3×3×3 convolution of a token grid, zero-padded, causal in depth (CTCLIP.md 3.5).
@@ -299,8 +416,8 @@ pub fn depthwise(x: Tensor<5>, weight: &Tensor<5>, bias: &Tensor<1>) -> Tensor<5
     let device = x.device();
     count(2 * 27 * product_of(shape), &device);
     if is_host(&device) {
-        let (weight, bias) = (host::values(weight.clone()), host::values(bias.clone()));
-        let out = host::depthwise(&host::values(x), [depth, height, width], &weight, &bias);
+        let (weight, bias) = (Numbers::of(weight), Numbers::of(bias));
+        let out = host::depthwise(&Numbers::of(&x), [depth, height, width], &weight, &bias);
         return host::tensor(out, shape, &device);
     }
     if let Some(out) = gpu::depthwise(&x, weight, bias) {
@@ -319,7 +436,7 @@ pub fn argmax(x: Tensor<2>) -> Tensor<1, Int> {
     let [rows, columns] = x.dims();
     let device = x.device();
     if is_host(&device) {
-        return Tensor::from_data(TensorData::new(host::argmax(&host::values(x), columns), [rows]), &device);
+        return Tensor::from_data(TensorData::new(host::argmax(&Numbers::of(&x), columns), [rows]), &device);
     }
     x.argmax(1).reshape([rows])
 }

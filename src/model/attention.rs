@@ -48,20 +48,19 @@ impl Attention {
         let stored = kernel::stores_logits(&device, self.q_scale.dims()[0]);
         let width = if stored { self.heads * tokens } else { self.to_kv.weight.dims()[0] };
         let inner = self.to_q.weight.dims()[0];
+        let [to_q, to_kv, to_out] =
+            [&self.to_q, &self.to_kv, &self.to_out].map(|linear| linear.ready(sequences * tokens));
         let mut parts = Vec::new();
         for range in
             chunks(&device, sequences, 4 * tokens * width, 4 * kernel::product_of([tokens, inner, 2 * dim + tokens]))
         {
-            parts.push(self.forward_chunk(x.clone().slice_dim(0, range), bias));
+            let x = x.clone().slice_dim(0, range);
+            let q = to_q.forward_sequences(self.norm.forward(x.clone()));
+            let kv = to_kv.forward_sequences(x);
+            let context = kernel::cosine_attention(q, kv, &self.q_scale, &self.k_scale, LOGIT_SCALE, bias);
+            parts.push(to_out.forward_sequences(context));
             pause.here().await?;
         }
         Ok(joined(parts))
-    }
-
-    fn forward_chunk(&self, x: Tensor<3>, bias: Option<&Tensor<3>>) -> Tensor<3> {
-        let q = self.to_q.forward_sequences(self.norm.forward(x.clone()));
-        let kv = self.to_kv.forward_sequences(x);
-        let context = kernel::cosine_attention(q, kv, &self.q_scale, &self.k_scale, LOGIT_SCALE, bias);
-        self.to_out.forward_sequences(context)
     }
 }

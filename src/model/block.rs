@@ -4,15 +4,16 @@ use super::Pause;
 use super::attention::Attention;
 use super::chunks;
 use super::joined;
-use super::linear::Linear;
 use super::linear::Norm;
 use super::peg::Peg;
 use super::stages::Stages;
 use crate::error::Result;
 use crate::kernel;
+use crate::kernel::Factor;
+use crate::kernel::Matrix;
 use burn::tensor::Tensor;
 
-/// Rows of a feed-forward part at least: each part unpacks the weights anew.
+/// Rows of a feed-forward part at least.
 const MIN_ROWS: usize = 64;
 
 /// Gated feed-forward layer.
@@ -21,9 +22,9 @@ pub struct FeedForward {
     /// before the first matrix
     pub norm: Norm,
     /// `[2 · inner, dim]`: values first, gates second
-    pub up: Linear,
+    pub up: Matrix,
     /// `[dim, inner]`
-    pub down: Linear,
+    pub down: Matrix,
 }
 
 impl FeedForward {
@@ -35,14 +36,16 @@ impl FeedForward {
         let shape @ [sequences, tokens, dim] = x.dims();
         let count = sequences * tokens;
         let rows = x.reshape([count, dim]);
-        let hidden = self.up.weight.dims()[0];
+        let hidden = self.up.dims()[0];
         let (groups, bytes) = (count.div_ceil(MIN_ROWS), 4 * hidden * MIN_ROWS);
         let flops = 3 * kernel::product_of([dim, hidden, MIN_ROWS]);
+        let [up, down] = [&self.up, &self.down].map(|matrix| Factor::new(matrix, count));
         let mut parts = Vec::new();
         for range in chunks(&rows.device(), groups, bytes, flops) {
             let range = range.start * MIN_ROWS..(range.end * MIN_ROWS).min(count);
-            let h = self.up.forward(self.norm.forward(rows.clone().slice_dim(0, range)));
-            parts.push(self.down.forward(kernel::geglu(h)));
+            let part = rows.clone().slice_dim(0, range);
+            let norm = (&self.norm.weight, &self.norm.bias, self.norm.epsilon);
+            parts.push(kernel::feed_forward(part, norm, &up, &down));
             pause.here().await?;
         }
         Ok(joined(parts).reshape(shape))
@@ -89,15 +92,15 @@ impl Transformer {
         let layer = &self.layers[l];
         let branch = layer.peg.forward(x.clone(), grid);
         stages.keep(|| format!("{name}.{l}.peg"), &branch);
-        let x = branch + x;
+        let x = kernel::add(branch, x);
         stages.keep(|| format!("{name}.{l}.x_after_peg"), &x);
         let branch = layer.attention.forward(x.clone(), bias, pause).await?;
         stages.keep(|| format!("{name}.{l}.attn"), &branch);
-        let x = branch + x;
+        let x = kernel::add(branch, x);
         stages.keep(|| format!("{name}.{l}.x_after_attn"), &x);
         let branch = layer.ff.forward(x.clone(), pause).await?;
         stages.keep(|| format!("{name}.{l}.ff"), &branch);
-        Ok(branch + x)
+        Ok(kernel::add(branch, x))
     }
 
     /// The norm after the last layer.

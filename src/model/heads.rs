@@ -1,9 +1,9 @@
 //! From the image tower's tokens to unit latents (CTCLIP.md 4), and the classes of fine-tuned models (CTCLIP.md 7).
 
 use super::linear::Linear;
-use super::linear::Matrix;
 use super::stages::Stages;
 use crate::kernel;
+use crate::kernel::Matrix;
 use crate::kernel::l2_normalize;
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
@@ -43,29 +43,24 @@ impl Heads {
     /// # Shape
     /// - `pooled`: `[batch, height · width, dim]`; returns `[batch, latent]`
     pub fn project(&self, pooled: Tensor<3>) -> Tensor<2> {
-        let batch = pooled.dims()[0];
         let mut sum: Option<Tensor<2>> = None;
         for (range, weight) in self.blocks() {
-            let part = pooled.clone().slice_dim(1, range);
-            // [positions, latent, dim] · [positions, dim, batch]
-            let contribution = kernel::matmul(weight, part.permute([1, 2, 0]));
-            let part_sum = contribution.sum_dim(0).reshape([self.dim_latent, batch]);
+            let part = kernel::products_by_position(pooled.clone().slice_dim(1, range), weight);
             sum = Some(match sum {
-                Some(sum) => sum + part_sum,
-                None => part_sum,
+                Some(sum) => sum + part,
+                None => part,
             });
         }
-        sum.expect("a grid has at least one position, so one block").transpose()
+        sum.expect("a grid has at least one position, so one block")
     }
 
-    /// In-plane positions of each block of the projection, and its matrices `[positions, latent, dim]`.
-    fn blocks(&self) -> impl Iterator<Item = (Range<usize>, Tensor<3>)> {
+    /// In-plane positions of each block of the projection, and the block, `[positions · latent, dim]`.
+    fn blocks(&self) -> impl Iterator<Item = (Range<usize>, &Matrix)> {
         let mut first = 0;
         self.visual.iter().map(move |block| {
-            let [rows, dim] = block.dims();
-            let range = first..first + rows / self.dim_latent;
+            let range = first..first + block.dims()[0] / self.dim_latent;
             first = range.end;
-            (range.clone(), block.dense().reshape([range.len(), self.dim_latent, dim]))
+            (range, block)
         })
     }
 
@@ -81,6 +76,7 @@ impl Heads {
         let columns = tokens.reshape([depth, height * width, dim]).permute([1, 2, 0]) / depth as f32;
         let blocks = self.blocks().map(|(range, weight)| {
             let count = range.len() * depth;
+            let weight: Tensor<3> = weight.dense().reshape([range.len(), self.dim_latent, dim]);
             // [positions, latent, dim] · [positions, dim, depth]
             let parts = kernel::matmul(weight, columns.clone().slice_dim(0, range));
             let parts = parts.swap_dims(0, 1).reshape([self.dim_latent, count]);

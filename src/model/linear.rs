@@ -1,54 +1,9 @@
 //! Weight matrices, dense or quantized, and the layers that are little more than one.
 
 use crate::kernel;
-use crate::kernel::QuantizedMatrix;
-use burn::tensor::Int;
+use crate::kernel::Factor;
+use crate::kernel::Matrix;
 use burn::tensor::Tensor;
-use std::ops::Range;
-
-/// A weight matrix `[rows, columns]`, dense or quantized: the one place where that difference is known.
-#[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "a model has a few hundred of them; a tensor handle is half a kilobyte")]
-pub enum Matrix {
-    /// f32
-    Dense(Tensor<2>),
-    /// int8 or int4 with scales
-    Quantized(QuantizedMatrix),
-}
-
-impl Matrix {
-    /// `[rows, columns]`
-    pub fn dims(&self) -> [usize; 2] {
-        match self {
-            Matrix::Dense(tensor) => tensor.dims(),
-            Matrix::Quantized(matrix) => matrix.dims(),
-        }
-    }
-
-    /// All rows in f32.
-    pub fn dense(&self) -> Tensor<2> {
-        match self {
-            Matrix::Dense(tensor) => tensor.clone(),
-            Matrix::Quantized(matrix) => matrix.dense(),
-        }
-    }
-
-    /// Some rows in f32.
-    pub fn rows(&self, range: Range<usize>) -> Tensor<2> {
-        match self {
-            Matrix::Dense(tensor) => tensor.clone().slice_dim(0, range),
-            Matrix::Quantized(matrix) => matrix.rows(range),
-        }
-    }
-
-    /// The rows with these numbers in f32.
-    pub fn select(&self, indices: Tensor<1, Int>) -> Tensor<2> {
-        match self {
-            Matrix::Dense(tensor) => tensor.clone().select(0, indices),
-            Matrix::Quantized(matrix) => matrix.select(indices),
-        }
-    }
-}
 
 /// `y = x · Wᵀ + b` with W stored `[out, in]`.
 #[derive(Debug, Clone)]
@@ -60,18 +15,43 @@ pub struct Linear {
 }
 
 impl Linear {
+    /// The layer for so many rows in all, to be applied to parts of them.
+    pub fn ready(&self, rows: usize) -> Ready<'_> {
+        Ready { weight: Factor::new(&self.weight, rows), bias: self.bias.as_ref() }
+    }
+
     /// Applies the layer to rows.
     ///
     /// # Shape
     /// - `x`: `[rows, in]`; returns `[rows, out]`
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        kernel::linear(x, self.weight.dense(), self.bias.as_ref())
+        self.ready(x.dims()[0]).forward(x)
     }
 
     /// [`Linear::forward`] over the last axis of sequences.
     ///
     /// # Shape
     /// - `x`: `[sequences, tokens, in]`; returns `[sequences, tokens, out]`
+    pub fn forward_sequences(&self, x: Tensor<3>) -> Tensor<3> {
+        let [sequences, tokens, _] = x.dims();
+        self.ready(sequences * tokens).forward_sequences(x)
+    }
+}
+
+/// A layer whose weights are unpacked, or packed for the processor.
+#[derive(Debug)]
+pub struct Ready<'a> {
+    weight: Factor,
+    bias: Option<&'a Tensor<1>>,
+}
+
+impl Ready<'_> {
+    /// As [`Linear::forward`].
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        self.weight.multiply(x, self.bias)
+    }
+
+    /// As [`Linear::forward_sequences`].
     pub fn forward_sequences(&self, x: Tensor<3>) -> Tensor<3> {
         let [sequences, tokens, channels] = x.dims();
         let y = self.forward(x.reshape([sequences * tokens, channels]));

@@ -11,7 +11,6 @@ use super::heads::Heads;
 use super::inventory::TensorSpec;
 use super::inventory::inventory;
 use super::linear::Linear;
-use super::linear::Matrix;
 use super::linear::Norm;
 use super::peg::Peg;
 use super::quantizer::Codebook;
@@ -21,6 +20,7 @@ use super::vision::VisionTower;
 use crate::device::Device;
 use crate::error::Error;
 use crate::error::Result;
+use crate::kernel::Matrix;
 use crate::kernel::QuantizedMatrix;
 use crate::weights;
 use crate::weights::Dtype;
@@ -329,8 +329,8 @@ fn transformer(name: &'static str, depth: usize, manifest: &Manifest, parts: &mu
             },
             ff: FeedForward {
                 norm: parts.norm(&format!("{at}.ff.norm"), EPSILON),
-                up: parts.unbiased(&format!("{at}.ff.up")),
-                down: parts.unbiased(&format!("{at}.ff.down")),
+                up: parts.matrix(&format!("{at}.ff.up.weight")),
+                down: parts.matrix(&format!("{at}.ff.down.weight")),
             },
         }
     });

@@ -2,8 +2,9 @@
 
 use super::chunks;
 use super::joined;
-use super::linear::Matrix;
 use crate::kernel;
+use crate::kernel::Factor;
+use crate::kernel::Matrix;
 use crate::kernel::l2_normalize;
 use burn::tensor::Int;
 use burn::tensor::Tensor;
@@ -14,13 +15,13 @@ pub struct Codebook {
     /// `[codes, dim]` as stored: what a token is replaced by
     rows: Matrix,
     /// `[codes, dim]`, unit rows, f32: the argmax is the one discontinuity of the network
-    search: Tensor<2>,
+    search: Matrix,
 }
 
 impl Codebook {
     /// Takes the rows as stored, `[codes, dim]`.
     pub fn new(rows: Matrix) -> Self {
-        let search = l2_normalize(rows.dense());
+        let search = Matrix::Dense(l2_normalize(rows.dense()));
         Self { rows, search }
     }
 
@@ -32,9 +33,10 @@ impl Codebook {
         let count = tokens.dims()[0];
         let codes = self.search.dims()[0];
         let dim = tokens.dims()[1];
+        let search = Factor::new(&self.search, count);
         let parts = chunks(&tokens.device(), count, 4 * codes, 2 * kernel::product_of([dim, codes])).map(|range| {
             let tokens = l2_normalize(tokens.clone().slice_dim(0, range));
-            kernel::argmax(kernel::linear(tokens, self.search.clone(), None))
+            kernel::argmax_of_product(tokens, &search)
         });
         let indices: Tensor<1, Int> = joined(parts.collect());
         let rows = self.rows(indices.clone());

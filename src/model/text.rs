@@ -2,10 +2,10 @@
 
 use super::MAX_TENSOR_BYTES;
 use super::linear::Linear;
-use super::linear::Matrix;
 use super::linear::Norm;
 use super::stages::Stages;
 use crate::kernel;
+use crate::kernel::Matrix;
 use crate::kernel::l2_normalize;
 use crate::weights::schema::TextConfig;
 use burn::tensor::Device;
@@ -87,9 +87,9 @@ impl TextTower {
         let layer = &self.layers[l];
         let [q, k, v] = [&layer.query, &layer.key, &layer.value].map(|linear| linear.forward_sequences(x.clone()));
         let context = kernel::attention(q, k, v, self.config.num_attention_heads, mask);
-        let x = layer.context_norm.forward(layer.context.forward_sequences(context) + x);
+        let x = layer.context_norm.forward(kernel::add(layer.context.forward_sequences(context), x));
         let inner = kernel::gelu(layer.up.forward_sequences(x.clone()));
-        let x = layer.output_norm.forward(layer.down.forward_sequences(inner) + x);
+        let x = layer.output_norm.forward(kernel::add(layer.down.forward_sequences(inner), x));
         stages.keep(|| format!("text.layer{l}"), &x);
         x
     }

@@ -6,6 +6,7 @@ use super::Pause;
 use super::block::Transformer;
 use super::linear::Linear;
 use super::linear::Norm;
+use super::linear::Ready;
 use super::quantizer::Codebook;
 use super::stages::Stages;
 use crate::error::Result;
@@ -62,6 +63,32 @@ pub fn patches_of_slab(slab: &[f32], config: &VisionConfig) -> Vec<f32> {
     patches
 }
 
+/// The patch embedding with its weights unpacked.
+#[derive(Debug)]
+pub struct Embedding<'a> {
+    tower: &'a VisionTower,
+    linear: Ready<'a>,
+}
+
+impl Embedding<'_> {
+    /// Embeds one depth slab.
+    ///
+    /// # Shape
+    /// - `slab`: `[patch depth, image, image]` in -1..=1; returns `[1, side · side, dim]`
+    pub fn slab(&self, slab: &[f32], device: &Device, stages: &mut Stages) -> Tensor<3> {
+        let VisionTower { config, norm_in, norm_out, .. } = self.tower;
+        let side = config.side();
+        let patches = patches_of_slab(slab, config);
+        let data = TensorData::new(patches, [side * side, config.patch_len()]);
+        let patches: Tensor<2> = Tensor::from_data(data, device);
+        let patches = norm_in.forward(patches);
+        stages.keep_part("patch_ln_in", &patches);
+        let tokens = norm_out.forward(self.linear.forward(patches));
+        stages.keep_part("patch_embed", &tokens);
+        tokens.unsqueeze()
+    }
+}
+
 impl VisionTower {
     /// Number of [`VisionTower::step`]s after the slabs are embedded.
     pub fn steps(&self) -> usize {
@@ -79,20 +106,9 @@ impl VisionTower {
         Self { config, position_bias, ..self.clone() }
     }
 
-    /// Embeds one depth slab.
-    ///
-    /// # Shape
-    /// - `slab`: `[patch depth, image, image]` in -1..=1; returns `[1, side · side, dim]`
-    pub fn embed_slab(&self, slab: &[f32], device: &Device, stages: &mut Stages) -> Tensor<3> {
-        let side = self.config.side();
-        let patches = patches_of_slab(slab, &self.config);
-        let data = TensorData::new(patches, [side * side, self.config.patch_len()]);
-        let patches: Tensor<2> = Tensor::from_data(data, device);
-        let patches = self.norm_in.forward(patches);
-        stages.keep_part("patch_ln_in", &patches);
-        let tokens = self.norm_out.forward(self.embed.forward(patches));
-        stages.keep_part("patch_embed", &tokens);
-        tokens.unsqueeze()
+    /// For embedding so many depth slabs.
+    pub fn embedding(&self, slabs: usize) -> Embedding<'_> {
+        Embedding { tower: self, linear: self.embed.ready(slabs * self.config.side().pow(2)) }
     }
 
     /// Transformer layer `step` of all; between the two transformers the layout changes from slabs to columns.

@@ -490,11 +490,13 @@ impl Session {
         let watch = self.device.watch()?;
         let count = batch * depth;
         let mut embedded = Vec::with_capacity(count);
+        let embedding = tower.embedding(count);
         for i in 0..count {
             pace(Progress { phase: Phase::Preprocess, done: i, total: count }).await?;
-            embedded.push(tower.embed_slab(&slabs(i), self.device.tensors(), stages));
+            embedded.push(embedding.slab(&slabs(i), self.device.tensors(), stages));
             watch.check()?;
         }
+        drop(embedding);
         let [_, side, _] = self.manifest.token_grid();
         for name in ["patch_ln_in", "patch_embed"] {
             stages.split_rows(name, &[batch, depth, side, side]);

@@ -191,7 +191,8 @@ impl Session {
         let watch = self.device.watch()?;
         let voxels = v.temporal_patch_size * (side * v.patch_size).pow(2);
         let slab = |d: usize| (d * voxels..(d + 1) * voxels).map(voxel).collect::<Vec<f32>>();
-        let slabs = (0..DEPTH).map(|d| tower.embed_slab(&slab(d), self.device.tensors(), &mut stages)).collect();
+        let embedding = tower.embedding(DEPTH);
+        let slabs = (0..DEPTH).map(|d| embedding.slab(&slab(d), self.device.tensors(), &mut stages)).collect();
         let mut x = Tensor::cat(slabs, 0);
         let total = self.test_steps();
         for step in 0..=tower.steps() {

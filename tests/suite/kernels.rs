@@ -10,6 +10,9 @@ use burn::tensor::Tensor;
 use burn::tensor::TensorData;
 use ctmatch::device::Device;
 use ctmatch::kernel;
+use ctmatch::kernel::Factor;
+use ctmatch::kernel::Matrix;
+use ctmatch::kernel::product::Packed;
 use ctmatch::kernel::product::Panels;
 use ctmatch::kernel::product::Rows;
 use ctmatch::model::stages::Stages;
@@ -199,16 +202,7 @@ fn norms_and_gelu_equal_the_formula() {
         let x: Vec<f32> = (0..).zip(numbers(1, rows * width)).map(|(i, x)| x + (i % 2 * 3) as f32).collect();
         let (gamma, beta) = (numbers(2, width), numbers(3, width));
         let rows_of_x = || x.chunks_exact(width).map(wide);
-        let normal: Vec<f64> = rows_of_x()
-            .flat_map(|row| {
-                let mean = row.iter().sum::<f64>() / width as f64;
-                let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / width as f64;
-                let scaled = |(c, x): (usize, f64)| {
-                    (x - mean) / (variance + 1e-5).sqrt() * f64::from(gamma[c]) + f64::from(beta[c])
-                };
-                row.into_iter().enumerate().map(scaled).collect::<Vec<_>>()
-            })
-            .collect();
+        let expected = normal(&x, &gamma, &beta);
         let unit: Vec<f64> = rows_of_x()
             .flat_map(|row| {
                 let length = row.iter().map(|x| x * x).sum::<f64>().sqrt();
@@ -220,7 +214,7 @@ fn norms_and_gelu_equal_the_formula() {
             let device = device.tensors();
             let x = tensor(&x, [rows, width], device);
             let (gamma, beta) = (tensor(&gamma, [width], device), tensor(&beta, [width], device));
-            assert_close("layer norm", &read(kernel::layer_norm(x.clone(), &gamma, &beta, 1e-5)), &normal, 2e-6);
+            assert_close("layer norm", &read(kernel::layer_norm(x.clone(), &gamma, &beta, 1e-5)), &expected, 2e-6);
             assert_close("unit rows", &read(kernel::l2_normalize(x.clone())), &unit, 1e-6);
             assert_close("gelu", &read(kernel::gelu(x)), &gated, 1e-6);
         }
@@ -267,11 +261,93 @@ fn packed_products_equal_the_formula() {
         {
             assert_close("product", &wide(&b.multiply(a, Some(&bias))), &expected, 1e-5);
             let mut out = vec![f32::NAN; rows * columns];
-            b.multiply_into(a, &mut out, &mut vec![[f32::NAN; 4]; 3]);
+            // Memory that another product has left.
+            let mut packed = Packed::new();
+            let other = vec![f32::NAN; 13 * depth];
+            b.multiply_into(Rows::new(&other, depth, depth), &mut vec![0.0; 13 * columns], &mut packed);
+            b.multiply_into(a, &mut out, &mut packed);
             let expected: Vec<f64> = cells().map(|(i, j)| product(i, j)).collect();
             assert_close("product without bias", &wide(&out), &expected, 1e-5);
         }
     }
+}
+
+/// `x · weightᵀ`, row by row.
+fn product_of(x: &[f64], weight: &[f32], depth: usize) -> Vec<f64> {
+    let dot = |row: &[f64], column: &[f32]| row.iter().zip(column).map(|(a, &b)| a * f64::from(b)).sum();
+    x.chunks_exact(depth).flat_map(|row| weight.chunks_exact(depth).map(move |column| dot(row, column))).collect()
+}
+
+#[test]
+fn products_with_weights_equal_the_formula() {
+    // Few rows and many, more than it was made ready for and fewer; ragged in every direction.
+    for [rows, ready, depth, columns] in [
+        [1, 1, 1, 1],
+        [5, 5, 17, 9],
+        [63, 63, 48, 33],
+        [64, 64, 33, 50],
+        [3, 200, 20, 70],
+        [200, 3, 20, 70],
+        [301, 301, 1030, 12],
+    ] {
+        let (x, weight, bias) = (numbers(1, rows * depth), numbers(2, columns * depth), numbers(3, columns));
+        let expected = product_of(&wide(&x), &weight, depth);
+        for device in devices() {
+            let device = device.tensors();
+            let factor = Factor::new(&Matrix::Dense(tensor(&weight, [columns, depth], device)), ready);
+            let x = || tensor(&x, [rows, depth], device);
+            assert_close("product", &read(factor.multiply(x(), None)), &expected, 1e-5);
+            let largest: Vec<i32> = expected
+                .chunks_exact(columns)
+                .map(|row| row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).unwrap().0 as i32)
+                .collect();
+            let found = kernel::argmax_of_product(x(), &factor).into_data().try_to_vec::<i32>().unwrap();
+            assert_eq!(found, largest, "{rows} x {depth} x {columns}");
+            let biased: Vec<f64> = expected.iter().zip(wide(&bias).iter().cycle()).map(|(x, b)| x + b).collect();
+            let found = factor.multiply(x(), Some(&tensor(&bias, [columns], device)));
+            assert_close("product with bias", &read(found), &biased, 1e-5);
+            // A view: the rows but the first.
+            if rows > 1 {
+                let part = factor.multiply(x().slice_dim(0, 1..rows), None);
+                assert_close("product of a view", &read(part), &expected[columns..], 1e-5);
+            }
+        }
+    }
+}
+
+#[test]
+fn feed_forward_layers_equal_the_formula() {
+    for [rows, dim, inner] in [[1, 4, 3], [63, 12, 20], [64, 12, 20], [250, 33, 41]] {
+        let x: Vec<f32> = (0..).zip(numbers(1, rows * dim)).map(|(i, x)| x + (i % 2 * 3) as f32).collect();
+        let (gamma, beta) = (numbers(2, dim), numbers(3, dim));
+        let (up, down) = (numbers(4, 2 * inner * dim), numbers(5, dim * inner));
+        let h = product_of(&normal(&x, &gamma, &beta), &up, dim);
+        let gated: Vec<f64> =
+            h.chunks_exact(2 * inner).flat_map(|row| (0..inner).map(|i| row[i] * gelu(row[inner + i]))).collect();
+        let expected = product_of(&gated, &down, inner);
+        for device in devices() {
+            let device = device.tensors();
+            let [gamma, beta] = [&gamma, &beta].map(|x| tensor(x, [dim], device));
+            let up = Factor::new(&Matrix::Dense(tensor(&up, [2 * inner, dim], device)), rows);
+            let down = Factor::new(&Matrix::Dense(tensor(&down, [dim, inner], device)), rows);
+            let x = tensor(&x, [rows, dim], device);
+            let found = kernel::feed_forward(x.clone(), (&gamma, &beta, 1e-5), &up, &down);
+            assert_close("feed-forward", &read(found), &expected, 1e-5);
+            assert_eq!(read(kernel::add(x.clone(), x.clone())), read(x * 2.0));
+        }
+    }
+}
+
+/// Layer norm in f64.
+fn normal(x: &[f32], gamma: &[f32], beta: &[f32]) -> Vec<f64> {
+    let normal_row = |row: &[f32]| {
+        let row = wide(row);
+        let mean = row.iter().sum::<f64>() / row.len() as f64;
+        let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / row.len() as f64;
+        let scaled = |(c, x)| (x - mean) / (variance + 1e-5).sqrt() * f64::from(gamma[c]) + f64::from(beta[c]);
+        row.into_iter().enumerate().map(scaled).collect::<Vec<_>>()
+    };
+    x.chunks_exact(gamma.len()).flat_map(normal_row).collect()
 }
 
 #[test]
@@ -475,5 +551,41 @@ fn an_estimate_reckons_with_the_work() {
         assert_eq!(found.flops, image_flops(&m.vision, m.token_grid()[0], m.dim_latent) as u64);
         assert!((found.encode_volume_ms / (found.flops as f64 / 1e3) - 1.0).abs() < 1e-9, "{found:?}");
         assert!(found.measured_ms > 0.0);
+    }
+}
+
+/// Work of our own would lose them without a word.
+#[test]
+fn gradients_pass_through_every_operation() {
+    let device = TensorDevice::flex().autodiff();
+    let x = numbers(1, 2 * 4 * 8);
+    let [gamma, beta] = [2, 3].map(|seed| tensor(&numbers(seed, 8), [8], &device));
+    let weight = Factor::new(&Matrix::Dense(tensor(&numbers(4, 64), [8, 8], &device)), 1000);
+    let up = Factor::new(&Matrix::Dense(tensor(&numbers(5, 128), [16, 8], &device)), 1000);
+    let ones = tensor(&[1.0; 4], [4], &device);
+    let tokens = |x: &Tensor<2>| x.clone().reshape([2, 4, 8]);
+    let rows = |x: Tensor<3>| x.reshape([8, 8]);
+    let kv = |x: &Tensor<2>| Tensor::cat(vec![tokens(x), tokens(x)], 2);
+    type Operation<'a> = &'a dyn Fn(&Tensor<2>) -> Tensor<2>;
+    let operations: [(&str, Operation); 9] = [
+        ("unit rows", &|x| kernel::l2_normalize(x.clone())),
+        ("layer norm", &|x| kernel::layer_norm(x.clone(), &gamma, &beta, 1e-5)),
+        ("gelu", &|x| kernel::gelu(x.clone())),
+        ("geglu", &|x| kernel::geglu(x.clone())),
+        ("add", &|x| kernel::add(x.clone(), x.clone())),
+        ("product", &|x| weight.multiply(x.clone(), Some(&beta))),
+        ("feed-forward", &|x| {
+            let down = Factor::new(&Matrix::Dense(weight.multiply(x.clone(), None)), 1000);
+            kernel::feed_forward(x.clone(), (&gamma, &beta, 1e-5), &up, &down)
+        }),
+        ("attention", &|x| rows(kernel::attention(tokens(x), tokens(x), tokens(x), 2, None))),
+        ("cosine attention", &|x| rows(kernel::cosine_attention(tokens(x), kv(x), &ones, &ones, 8.0, None))),
+    ];
+    for (name, operation) in operations {
+        let x = tensor(&x, [8, 8], &device).require_grad();
+        // The sum of the squares of a unit row has no slope.
+        let gradients = operation(&x).square().square().sum().backward();
+        let gradient = x.grad(&gradients).expect(name);
+        assert!(read(gradient).iter().any(|slope| slope.abs() > 1e-6), "{name}");
     }
 }
