@@ -1,6 +1,7 @@
 //! The text tower: BERT, of which the last hidden state of `[CLS]` is projected into the shared space (CTCLIP.md 4 and 5).
 
 use super::MAX_TENSOR_BYTES;
+use super::joined;
 use super::linear::Linear;
 use super::linear::Norm;
 use super::stages::Stages;
@@ -9,7 +10,6 @@ use crate::kernel::Matrix;
 use crate::kernel::l2_normalize;
 use crate::weights::schema::TextConfig;
 use burn::tensor::Device;
-use burn::tensor::Int;
 use burn::tensor::Tensor;
 use burn::tensor::TensorData;
 use std::ops::Range;
@@ -51,56 +51,89 @@ impl TextTower {
         self.layers.len()
     }
 
-    /// Splits `count` sequences of `length` tokens into batches: at most 512 tokens, or one text, and no intermediate result above half of
-    /// WebGPU's default binding.
-    pub fn batches(&self, count: usize, length: usize) -> impl Iterator<Item = Range<usize>> {
+    /// Splits sequences of these lengths into batches: at most 512 tokens, or one text, and no intermediate result above half of WebGPU's
+    /// default binding.
+    pub fn batches(&self, lengths: &[usize]) -> Vec<Range<usize>> {
         let c = &self.config;
-        // Channels per token of the largest one: the feed-forward layer, or the attention logits of all heads.
-        let widest = c.intermediate_size.max(c.hidden_size).max(c.num_attention_heads * length);
-        let step = (MAX_BATCH_TOKENS / length).min(MAX_TENSOR_BYTES / (4 * widest * length)).max(1);
-        (0..count).step_by(step).map(move |start| start..(start + step).min(count))
+        let mut batches: Vec<Range<usize>> = Vec::new();
+        let mut tokens = 0;
+        for (i, &length) in lengths.iter().enumerate() {
+            // Channels per token of the largest one: the feed-forward layer, or the attention logits of all heads.
+            let widest = c.intermediate_size.max(c.hidden_size).max(c.num_attention_heads * length);
+            let most = MAX_BATCH_TOKENS.min(MAX_TENSOR_BYTES / (4 * widest));
+            match batches.last_mut().filter(|_| tokens + length <= most) {
+                Some(batch) => batch.end = i + 1,
+                None => {
+                    batches.push(i..i + 1);
+                    tokens = 0;
+                }
+            }
+            tokens += length;
+        }
+        batches
     }
 
-    /// The embedding of a batch of equally long sequences.
+    /// The embedding of sequences, one after the other.
     ///
     /// # Shape
-    /// - `ids`: `batch` rows of `length` ids below the vocabulary size; returns `[batch, length, hidden]`
-    pub fn embed(&self, ids: &[u32], length: usize, device: &Device, stages: &mut Stages) -> Tensor<3> {
-        let batch = ids.len() / length;
-        let hidden = self.config.hidden_size;
-        let ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
-        let ids: Tensor<1, Int> = Tensor::from_data(TensorData::new(ids, [batch * length]), device);
-        let words = self.word.select(ids).reshape([batch, length, hidden]);
-        let positions: Tensor<3> = self.position.rows(0..length).unsqueeze();
-        let sum = words + self.token_type.clone().unsqueeze() + positions;
-        let x = self.norm.forward(sum);
-        stages.keep(|| "text.embeddings".into(), &x);
+    /// - `ids`: those of all sequences, below the vocabulary size; returns `[tokens, hidden]`
+    pub fn embed(&self, ids: &[u32], lengths: &[usize], device: &Device, stages: &mut Stages) -> Tensor<2> {
+        let select = |matrix: &Matrix, rows: Vec<i32>| {
+            let count = rows.len();
+            matrix.select(Tensor::from_data(TensorData::new(rows, [count]), device))
+        };
+        let words = select(&self.word, ids.iter().map(|&id| id as i32).collect());
+        let positions = select(&self.position, lengths.iter().flat_map(|&length| 0..length as i32).collect());
+        let x = self.norm.forward(words + self.token_type.clone() + positions);
+        keep(stages, "text.embeddings", &x, lengths);
         x
     }
 
-    /// Encoder layer `l`.
+    /// Encoder layer `l`. Only attention knows where one sequence ends: neighbours of the same length go through it together.
     ///
     /// # Shape
-    /// - `x`: `[batch, length, hidden]`, `mask`: `[batch, 1, 1, length]` added to the logits, or none when nothing is padded;
-    ///   returns the shape of `x`
-    pub fn layer(&self, l: usize, x: Tensor<3>, mask: Option<&Tensor<4>>, stages: &mut Stages) -> Tensor<3> {
+    /// - `x`: `[tokens, hidden]`; `mask`: `[sequences, 1, 1, length]` added to the logits of sequences of one length, or none when nothing is
+    ///   padded; returns the shape of `x`
+    pub fn layer(
+        &self,
+        l: usize,
+        x: Tensor<2>,
+        lengths: &[usize],
+        mask: Option<&Tensor<4>>,
+        stages: &mut Stages,
+    ) -> Tensor<2> {
         let layer = &self.layers[l];
-        let [q, k, v] = [&layer.query, &layer.key, &layer.value].map(|linear| linear.forward_sequences(x.clone()));
-        let context = kernel::attention(q, k, v, self.config.num_attention_heads, mask);
-        let x = layer.context_norm.forward(kernel::add(layer.context.forward_sequences(context), x));
-        let inner = kernel::gelu(layer.up.forward_sequences(x.clone()));
-        let x = layer.output_norm.forward(kernel::add(layer.down.forward_sequences(inner), x));
-        stages.keep(|| format!("text.layer{l}"), &x);
+        let [q, k, v] = [&layer.query, &layer.key, &layer.value].map(|linear| linear.forward(x.clone()));
+        let [tokens, hidden] = q.dims();
+        let mut parts = Vec::new();
+        let mut first = 0;
+        for group in lengths.chunk_by(|a, b| a == b) {
+            let (sequences, length) = (group.len(), group[0]);
+            let rows = first..first + sequences * length;
+            first = rows.end;
+            let [q, k, v] = [&q, &k, &v].map(|x| {
+                // All of it needs no copy.
+                let x = if rows.len() == tokens { x.clone() } else { x.clone().slice_dim(0, rows.clone()) };
+                x.reshape([sequences, length, hidden])
+            });
+            let context = kernel::attention(q, k, v, self.config.num_attention_heads, mask);
+            parts.push(context.reshape([rows.len(), hidden]));
+        }
+        let x = layer.context_norm.forward(kernel::add(layer.context.forward(joined(parts)), x));
+        let inner = kernel::gelu(layer.up.forward(x.clone()));
+        let x = layer.output_norm.forward(kernel::add(layer.down.forward(inner), x));
+        keep(stages, &format!("text.layer{l}"), &x, lengths);
         x
     }
 
     /// Projection of the `[CLS]` states, unit length.
     ///
     /// # Shape
-    /// - `x`: `[batch, length, hidden]` of the last layer; returns `[batch, latent]`
-    pub fn latent(&self, x: Tensor<3>, stages: &mut Stages) -> Tensor<2> {
-        let [batch, _, hidden] = x.dims();
-        let cls = x.slice_dim(1, 0..1).reshape([batch, hidden]);
+    /// - `x`: `[tokens, hidden]` of the last layer; returns `[sequences, latent]`
+    pub fn latent(&self, x: Tensor<2>, lengths: &[usize], stages: &mut Stages) -> Tensor<2> {
+        let starts = lengths.iter().scan(0, |next, &length| Some(std::mem::replace(next, *next + length as i32)));
+        let starts = TensorData::new(starts.collect::<Vec<_>>(), [lengths.len()]);
+        let cls = x.clone().select(0, Tensor::from_data(starts, &x.device()));
         stages.keep(|| "text_cls".into(), &cls);
         let raw = self.projection.forward(cls);
         stages.keep(|| "text_latent_raw".into(), &raw);
@@ -116,5 +149,13 @@ impl TextTower {
     pub fn mask(&self, mask: &[u8], length: usize, device: &Device) -> Tensor<4> {
         let added: Vec<f32> = mask.iter().map(|&real| if real == 1 { 0.0 } else { f32::MIN }).collect();
         Tensor::from_data(TensorData::new(added, [mask.len() / length, 1, 1, length]), device)
+    }
+}
+
+/// Keeps `[tokens, hidden]` as `[sequences, length, hidden]`, where there is one length.
+fn keep(stages: &mut Stages, name: &str, x: &Tensor<2>, lengths: &[usize]) {
+    stages.keep(|| name.into(), x);
+    if lengths.windows(2).all(|pair| pair[0] == pair[1]) {
+        stages.split_rows(name, &[lengths.len(), lengths[0]]);
     }
 }

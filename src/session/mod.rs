@@ -562,15 +562,31 @@ impl Session {
         mask: Option<&[u8]>,
         length: usize,
         stages: &mut Stages,
+        pace: impl AsyncFnMut(Progress) -> Result<()>,
+    ) -> Result<Vec<Latent>> {
+        if length == 0 || !ids.len().is_multiple_of(length) || mask.is_some_and(|mask| mask.len() != ids.len()) {
+            let problem = "ids and attention mask should be rows of the same length";
+            return Err(Error::InvalidArgument(problem.into()));
+        }
+        self.encode_sequences(ids, &vec![length; ids.len() / length], mask, stages, pace).await
+    }
+
+    /// Token sequences of these lengths, one after the other; the mask is of sequences of one length.
+    async fn encode_sequences(
+        &self,
+        ids: &[u32],
+        lengths: &[usize],
+        mask: Option<&[u8]>,
+        stages: &mut Stages,
         mut pace: impl AsyncFnMut(Progress) -> Result<()>,
     ) -> Result<Vec<Latent>> {
         let t = &self.manifest.text;
         let longest = t.max_position_embeddings;
-        if length == 0 || length > longest || ids.is_empty() || !ids.len().is_multiple_of(length) {
-            return Err(Error::InvalidArgument(format!("sequences may have 1 to {longest} tokens, found {length}")));
+        if lengths.is_empty() {
+            return Err(Error::InvalidArgument("expected at least one sequence, found none".into()));
         }
-        if mask.is_some_and(|mask| mask.len() != ids.len()) {
-            return Err(Error::InvalidArgument("the attention mask should have the shape of the ids".into()));
+        if let Some(length) = lengths.iter().find(|&length| !(1..=longest).contains(length)) {
+            return Err(Error::InvalidArgument(format!("sequences may have 1 to {longest} tokens, found {length}")));
         }
         if let Some(id) = ids.iter().find(|&&id| id as usize >= t.vocab_size) {
             let size = t.vocab_size;
@@ -579,16 +595,16 @@ impl Session {
         let watch = self.device.watch()?;
         let device = self.device.tensors();
         let tower = self.text_tower()?;
-        let mask = mask.map(|mask| tower.mask(mask, length, device));
-        let mut x = tower.embed(ids, length, device, stages);
+        let mask = mask.map(|mask| tower.mask(mask, lengths[0], device));
+        let mut x = tower.embed(ids, lengths, device, stages);
         for l in 0..tower.depth() {
             pace(Progress { phase: Phase::Text, done: l, total: tower.depth() }).await?;
-            x = tower.layer(l, x, mask.as_ref(), stages);
+            x = tower.layer(l, x, lengths, mask.as_ref(), stages);
             watch.check()?;
         }
-        let latents = tower.latent(x, stages);
+        let latents = tower.latent(x, lengths, stages);
         let data = watch.read(Transaction::default().register(latents)).await?;
-        float_rows(data.into_iter().next(), ids.len() / length)?.into_iter().map(Latent::new).collect()
+        float_rows(data.into_iter().next(), lengths.len())?.into_iter().map(Latent::new).collect()
     }
 
     /// Orders texts by their similarity with an image.

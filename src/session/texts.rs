@@ -1,4 +1,4 @@
-//! Texts in batches of equal length, each text once per session.
+//! Texts in batches, each text once per session.
 
 use super::Progress;
 use super::Session;
@@ -100,7 +100,7 @@ impl Session {
         combined.collect()
     }
 
-    /// Encodes texts at their own length, because padding would not change the result (CTCLIP.md 5): equally long ones together,
+    /// Encodes texts at their own length, because padding would not change the result (CTCLIP.md 5): up to 512 tokens together,
     /// and none that this session has encoded already. An aborted call keeps the batches that it finished.
     ///
     /// # Errors
@@ -130,25 +130,26 @@ impl Session {
                 None => by_length.entry(tokens[i].ids.len()).or_default().push(i),
             }
         }
-        let mut batches: Vec<&[usize]> = Vec::new();
-        for (&length, members) in &by_length {
-            batches.extend(tower.batches(members.len(), length).map(|range| &members[range]));
-        }
+        // From short to long, so that neighbours are equally long.
+        let waiting: Vec<usize> = by_length.into_values().flatten().collect();
+        let lengths: Vec<usize> = waiting.iter().map(|&i| tokens[i].ids.len()).collect();
+        let batches = tower.batches(&lengths);
 
         let total = batches.len() * tower.depth();
-        for (number, batch) in batches.iter().enumerate() {
+        for (number, range) in batches.into_iter().enumerate() {
+            let (batch, lengths) = (&waiting[range.clone()], &lengths[range]);
             let ids: Vec<u32> = batch.iter().flat_map(|&i| &tokens[i].ids).copied().collect();
             let first = number * tower.depth();
             let step =
                 async |progress: Progress| pace(Progress { done: first + progress.done, total, ..progress }).await;
-            let found = self.encode_ids(&ids, None, ids.len() / batch.len(), &mut Stages::off(), step).await?;
+            let found = self.encode_sequences(&ids, lengths, None, &mut Stages::off(), step).await?;
             let mut cache = lock(&self.texts);
             for (&i, latent) in batch.iter().zip(found) {
                 cache.insert(keys[i], latent.clone());
                 latents.insert(keys[i], latent);
             }
         }
-        let encoded: HashSet<usize> = batches.into_iter().flatten().copied().collect();
+        let encoded: HashSet<usize> = waiting.into_iter().collect();
         let encodings = keys.iter().zip(&tokens).enumerate().map(|(i, (key, tokens))| TextEncoding {
             latent: latents[key].clone(),
             tokens: tokens.ids.len(),
