@@ -1,9 +1,9 @@
 //! Matrix products on slices. burn's, crate `gemm`, are as fast on one core where the processor has AVX-512; but they pack their operands for
 //! each product anew, and are calls of their own, so that all that is between two of them goes through memory.
 //!
-//! Both operands are packed so that the innermost loop reads them in order: the left one in groups of [`ROWS`] rows, the right one in
-//! panels of [`COLUMNS`] columns. The sums of a tile of both stay in registers. A whole encode on two cores of an Intel Xeon (quarter grid, f32)
-//! takes 0.46 s so, and 0.62 s with burn's products and AVX-512.
+//! Both operands are packed so that the innermost loop reads them in order: the left one in groups of rows, the right one in panels of
+//! columns. The sums of a tile of both stay in registers. A whole encode on two cores of an Intel Xeon (quarter grid, f32) takes 0.46 s so,
+//! and 0.62 s with burn's products and AVX-512.
 
 #[cfg_attr(target_family = "wasm", path = "product/wasm.rs")]
 #[cfg_attr(not(target_family = "wasm"), path = "product/native.rs")]
