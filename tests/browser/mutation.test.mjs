@@ -27,7 +27,7 @@ const KINDS = ['sign', 'axis', 'skip'];
 const FAMILIES = [
   ['matmul_entry', 'sign'], ['matmul_entry', 'axis'], ['attention', 'sign'], ['attention', 'axis'], ['layer_norm', 'sign'], ['l2_normalize', 'skip'],
   ['geglu', 'axis'], ['gelu', 'skip'], ['dequantize', 'sign'], ['depthwise', 'skip'], ['reduce_kernel', 'sign'], ['kernel_binop', 'axis'],
-  ['select_kernel', 'skip'], ['slice_kernel', 'skip'], ['slice_assign_kernel', 'skip'],
+  ['select_kernel', 'skip'], ['slice_assign_kernel', 'skip'],
 ];
 
 /** Changes that change no number of a result, by the name of the kernel (its hash is of its code), and why: a run of all may accept these. */

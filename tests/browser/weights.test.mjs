@@ -6,7 +6,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, beforeEach, test } from 'node:test';
-import { attempt, host, pkg, SLOW_MS, www } from './harness.mjs';
+import { attempt as raw, host, pkg, SLOW_MS, www } from './harness.mjs';
 
 const SHARDS = 4;
 // Whatever fails, fails before this, also on a machine that does other work.
@@ -75,6 +75,13 @@ const tests = host({
 });
 /** The latent of the text with the embedded model as it is, in one shard. */
 let reference;
+/** That latent wherever it is within rounding: the module with threads multiplies and adds in one step, the other in two. */
+const known = (value) => {
+  if (Array.isArray(value) && value.length === reference?.length && value.every((x, i) => Math.abs(x - reference[i]) < 1e-6)) return reference;
+  if (value && typeof value === 'object') for (const [key, member] of Object.entries(value)) value[key] = known(member);
+  return value;
+};
+const attempt = async (...args) => known(await raw(...args));
 beforeEach(async () => {
   rule = undefined;
   if (!reference) {

@@ -97,9 +97,10 @@ fn part<S: Simd, const R: usize>(
         let (b, _) = S::as_simd_f32s(&b.0[columns.clone()]);
         let a = &a[row..row + R];
         for i in 0..R {
+            // `_e`: in one step or two, as the processor does it fast.
             let a = simd.splat_f32s(a[i]);
-            registers[i][0] = simd.mul_add_f32s(a, b[0], registers[i][0]);
-            registers[i][1] = simd.mul_add_f32s(a, b[1], registers[i][1]);
+            registers[i][0] = simd.mul_add_e_f32s(a, b[0], registers[i][0]);
+            registers[i][1] = simd.mul_add_e_f32s(a, b[1], registers[i][1]);
         }
     }
     for (sums, registers) in sums.iter_mut().zip(registers) {
@@ -155,7 +156,7 @@ fn dots<S: Simd>(simd: S, a: [&[f32]; FEW], b: [&[f32]; FEW]) -> [[f32; FEW]; FE
         let a = [a[0][k], a[1][k], a[2][k], a[3][k]];
         for i in 0..FEW {
             for j in 0..FEW {
-                sums[i][j] = simd.mul_add_f32s(b[i][k], a[j], sums[i][j]);
+                sums[i][j] = simd.mul_add_e_f32s(b[i][k], a[j], sums[i][j]);
             }
         }
     }
