@@ -85,53 +85,47 @@ impl Panels {
     /// The operand whose columns are these rows, as weights are stored.
     pub fn of_columns(columns: Rows<'_>) -> Self {
         let (depth, count) = (columns.width, columns.count());
-        let mut numbers = Self::room(depth, count);
-        for_groups(
-            &mut numbers,
-            depth,
-            TASK_ROWS_PACKED / depth,
+        Self::filled(
+            [count, depth],
             #[inline(always)]
             |panel, numbers| transpose(columns.some(columns_of(panel, count)), numbers),
-        );
-        Self { numbers, depth, columns: count }
+        )
     }
 
     /// The same with the rows of a matrix, unpacked panel by panel.
     pub(super) fn of_matrix(matrix: &HostMatrix, [count, depth]: [usize; 2]) -> Self {
-        let mut numbers = Self::room(depth, count);
-        for_groups(
-            &mut numbers,
-            depth,
-            TASK_ROWS_PACKED / depth,
+        Self::filled(
+            [count, depth],
             #[inline(always)]
             |panel, numbers| {
                 let mut scratch = Scratch::take();
                 transpose(matrix.rows(columns_of(panel, count), &mut scratch.wide), numbers);
                 scratch.keep();
             },
-        );
-        Self { numbers, depth, columns: count }
+        )
     }
 
     /// The operand with these rows.
     pub fn of_rows(rows: Rows<'_>) -> Self {
         let (depth, columns) = (rows.count(), rows.width);
-        let mut numbers = Self::room(depth, columns);
-        for_groups(
-            &mut numbers,
-            depth,
-            TASK_ROWS_PACKED / depth,
+        Self::filled(
+            [columns, depth],
             #[inline(always)]
             |panel, numbers| {
-                let first = panel * COLUMNS;
-                let count = COLUMNS.min(columns - first);
+                let range = columns_of(panel, columns);
                 for (k, numbers) in numbers.iter_mut().enumerate() {
                     let mut row = [0.0; COLUMNS];
-                    row[..count].copy_from_slice(&rows.row(k)[first..first + count]);
+                    row[..range.len()].copy_from_slice(&rows.row(k)[range.clone()]);
                     *numbers = tile::columns(row);
                 }
             },
-        );
+        )
+    }
+
+    /// Panels that are written on all threads, `fill(i, panel i)`.
+    fn filled([columns, depth]: [usize; 2], fill: impl Fn(usize, &mut [Columns]) + Sync) -> Self {
+        let mut numbers = Self::room(depth, columns);
+        for_groups(&mut numbers, depth, TASK_ROWS_PACKED / depth, fill);
         Self { numbers, depth, columns }
     }
 
