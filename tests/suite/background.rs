@@ -4,6 +4,7 @@ use crate::command::ctmatch;
 use crate::command::json;
 use crate::command::model;
 use crate::command::path;
+use crate::npy::root;
 use crate::store;
 use ctmatch::rank::Latent;
 use ctmatch::rank::background::Standing;
@@ -208,11 +209,11 @@ fn a_ranking_by_the_command_says_how_its_best_stands() {
     let ranked: Value = json(&[
         "rank",
         "--model",
-        concat!(env!("CARGO_MANIFEST_DIR"), "/www/model"),
+        path(&root("www/model")),
         "--volume",
-        concat!(env!("CARGO_MANIFEST_DIR"), "/www/sample/chest.nii.gz"),
+        path(&root("www/sample/chest.nii.gz")),
         "--reports",
-        concat!(env!("CARGO_MANIFEST_DIR"), "/www/sample/reports.json"),
+        path(&root("www/sample/reports.json")),
         "--device",
         "cpu",
         "--json",

@@ -18,7 +18,7 @@ use std::io::Cursor;
 type Open = Checkpoint<Cursor<Vec<u8>>>;
 
 fn fixture(name: &str) -> Vec<u8> {
-    std::fs::read(format!("{}/tests/fixtures/tiny_cube/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    crate::npy::fixture_bytes(&format!("tiny_cube/{name}"))
 }
 
 fn open(bytes: Vec<u8>) -> Result<Open, Error> {

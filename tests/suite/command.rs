@@ -3,6 +3,7 @@
 use crate::npy::fixture;
 use crate::npy::load_npy;
 use crate::npy::load_npz;
+use crate::npy::root;
 use crate::synthetic_files;
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -133,7 +134,7 @@ fn rank_orders_reports_the_same_on_cpu_and_gpu() {
         r#"[{"id":"a","findings":"Lung nodule.","impression":""},"No pleural effusion.","Emphysema"]"#,
     )
     .unwrap();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = root("");
     let volume = root.join("www/sample/chest.nii.gz");
     let run = |device: &str| {
         json(&[

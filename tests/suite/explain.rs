@@ -7,6 +7,7 @@ use crate::command::path;
 use crate::command::stdout;
 use crate::npy::parse_npy;
 use crate::npy::parse_npz;
+use crate::npy::root;
 use crate::parity_body::CASES;
 use crate::parity_body::Case;
 use crate::parity_body::Folder;
@@ -545,7 +546,7 @@ fn masks_mark_cubes_and_must_fit() {
 }
 
 fn www(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("www").join(file)
+    root("www").join(file)
 }
 
 fn number(value: &Value) -> f64 {

@@ -5,6 +5,7 @@ use crate::allocation::most_held;
 use crate::fuzz_bodies::Random;
 use crate::fuzz_bodies::TOKENIZER;
 use crate::fuzz_bodies::run;
+use crate::npy::fixture;
 use crate::synthetic_files;
 use crate::synthetic_models;
 use ctmatch::text::keywords::keywords;
@@ -22,7 +23,6 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::fs;
 use std::io::Write;
-use std::path::Path;
 use std::thread;
 use std::time::Instant;
 
@@ -44,7 +44,7 @@ impl Drop for At {
 /// Reproducers are named by target and cause.
 #[test]
 fn what_fuzzing_found_stays_fixed() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/fuzz");
+    let folder = fixture("fuzz");
     let mut seen = 0;
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

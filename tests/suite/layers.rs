@@ -1,5 +1,6 @@
 //! One-way dependencies: each module may name only the modules before it, and some words belong to one module alone.
 
+use crate::npy::root;
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
@@ -36,13 +37,12 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) {
 
 /// Path relative to the project, and code without comments, of the files below `path`.
 fn sources(path: &str) -> Vec<(String, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
-    collect(&root.join(path), &mut files);
+    collect(&root(path), &mut files);
     let read = |file: &PathBuf| {
         let text = fs::read_to_string(file).expect("a source file is text");
         let code: Vec<_> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
-        let relative = file.strip_prefix(root).expect("below the root").to_string_lossy().replace('\\', "/");
+        let relative = file.strip_prefix(root("")).expect("below the root").to_string_lossy().replace('\\', "/");
         (relative, code.join("\n"))
     };
     files.iter().map(read).collect()
@@ -50,10 +50,9 @@ fn sources(path: &str) -> Vec<(String, String)> {
 
 fn sources_of(module: &str) -> Vec<(String, String)> {
     let file = format!("src/{module}.rs");
-    let mut found =
-        if Path::new(env!("CARGO_MANIFEST_DIR")).join(&file).exists() { sources(&file) } else { Vec::new() };
+    let mut found = if root(&file).exists() { sources(&file) } else { Vec::new() };
     let folder = format!("src/{module}");
-    if Path::new(env!("CARGO_MANIFEST_DIR")).join(&folder).exists() {
+    if root(&folder).exists() {
         found.extend(sources(&folder));
     }
     found

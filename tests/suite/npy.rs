@@ -85,9 +85,15 @@ impl Data {
     }
 }
 
+/// `relative` of this package. Asked when the test runs: clones that share a target folder also share its binaries.
+pub fn root(relative: &str) -> PathBuf {
+    let root = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo tells its tests where the package is");
+    Path::new(&root).join(relative)
+}
+
 /// `tests/fixtures/<relative>` of this package.
 pub fn fixture(relative: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(relative)
+    root("tests/fixtures").join(relative)
 }
 
 /// The bytes of a fixture.

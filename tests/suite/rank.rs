@@ -3,6 +3,7 @@
 use crate::command;
 use crate::command::path;
 use crate::npy;
+use crate::npy::root;
 use crate::store;
 use ctmatch::Error;
 use ctmatch::rank::Latent;
@@ -21,7 +22,6 @@ use ctmatch::rank::store::Store;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
 use std::time::Instant;
 use tempfile::TempDir;
 
@@ -282,7 +282,7 @@ fn retrieval_by_hand() {
 
 #[test]
 fn a_saved_result_is_computed_again() {
-    let www = |file: &str| path(&Path::new(env!("CARGO_MANIFEST_DIR")).join("www").join(file)).to_owned();
+    let www = |file: &str| path(&root("www").join(file)).to_owned();
     let (model, volume, reports) = (www("model"), www("sample/chest.nii.gz"), www("sample/reports.json"));
     let folder = TempDir::new().unwrap();
     let at = |name: &str| path(&folder.path().join(name)).to_owned();

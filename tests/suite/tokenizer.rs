@@ -4,7 +4,7 @@ use ctmatch::Error;
 use ctmatch::text::tokenizer::Tokenizer;
 
 fn fixture(name: &str) -> Vec<u8> {
-    std::fs::read(format!("{}/tests/fixtures/tokenizer/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    crate::npy::fixture_bytes(&format!("tokenizer/{name}"))
 }
 
 fn tokenizer(max_length: usize) -> Tokenizer {

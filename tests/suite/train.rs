@@ -22,6 +22,7 @@ use crate::command::stdout;
 use crate::npy::Array;
 use crate::npy::parse_npy;
 use crate::npy::parse_npz;
+use crate::npy::root;
 use crate::parity_body::CASES;
 use crate::parity_body::Case;
 use crate::parity_body::manifest;
@@ -44,7 +45,6 @@ use parameters::Gradients;
 use parameters::Parameters;
 use std::collections::BTreeMap;
 use std::io::Cursor;
-use std::path::Path;
 use tower::BIAS;
 use tower::Tower;
 
@@ -274,7 +274,7 @@ fn the_text_tower_is_the_reference() {
 
 #[test]
 fn the_bundled_model_finds_the_reports_of_the_bundled_samples() {
-    let www = Path::new(env!("CARGO_MANIFEST_DIR")).join("www");
+    let www = root("www");
     let reports = www.join("sample/reports.json");
     let model = www.join("model");
     for (sample, report) in [("chest", "A"), ("chest-2", "B"), ("chest-3", "C")] {
@@ -320,7 +320,7 @@ fn a_paused_training_ends_in_the_same_model_as_one_in_one_go() {
             &[&from[..], &["--weights", preset, "--id", "demo", "--license", "CC0-1.0", "--out", path(&variants)]]
                 .concat(),
         );
-        let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("www/sample");
+        let sample = root("www/sample");
         let (volume, reports) = (sample.join("chest.nii.gz"), sample.join("reports.json"));
         let fixed = ["rank", "--model", path(&variants), "--volume", path(&volume), "--reports", path(&reports)];
         let ranking = json(&[&fixed[..], &["--variant", preset, "--device", "cpu", "--quiet", "--json"]].concat());
@@ -330,7 +330,7 @@ fn a_paused_training_ends_in_the_same_model_as_one_in_one_go() {
         assert!(cosines[0].iter().zip(other).all(|(a, b)| (a - b).abs() < 1e-5), "{cosines:?}");
     }
     // From nothing to a folder that ranks, though so short a training knows nothing.
-    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("www/sample");
+    let sample = root("www/sample");
     let (volume, reports) = (sample.join("chest.nii.gz"), sample.join("reports.json"));
     let fixed = ["rank", "--model", path(&model), "--volume", path(&volume), "--reports", path(&reports)];
     let ranking = json(&[&fixed[..], &["--device", "cpu", "--quiet", "--json"]].concat());

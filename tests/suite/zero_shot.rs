@@ -7,6 +7,7 @@ use crate::command::stdout;
 use crate::npy::fixture;
 use crate::npy::load_npy;
 use crate::npy::load_npz;
+use crate::npy::root;
 use crate::purpose::convert;
 use crate::purpose::convert_checkpoint;
 use crate::purpose::open;
@@ -25,7 +26,6 @@ use ctmatch::session::unwatched;
 use ctmatch::text::keywords::LABELS;
 use ctmatch::weights::recipe::PromptPair;
 use pollster::block_on;
-use std::path::Path;
 use tempfile::TempDir;
 
 fn labels() -> Vec<String> {
@@ -286,7 +286,7 @@ fn class_scores_equal_the_reference() {
 fn the_command_scores_labels_and_questions() {
     let folder = TempDir::new().unwrap();
     convert(&folder, "zero-shot", "q8");
-    let volume = Path::new(env!("CARGO_MANIFEST_DIR")).join("www/sample/chest.nii.gz");
+    let volume = root("www/sample/chest.nii.gz");
     let fixed = ["zero-shot", "--model", path(folder.path()), "--volume", path(&volume), "--device", "cpu", "--quiet"];
     let with = |more: &[&'static str]| fixed.iter().copied().chain(more.iter().copied()).collect::<Vec<_>>();
 
