@@ -1,13 +1,15 @@
 // The shell of the single-file page, before the page's own scripts: files come from the page itself, because a page from the disk
 // has neither fetch() nor workers by address.
 
-/** In the page and in its worker: `files` are answered from memory, every other address fails. */
+/** In the page and in its worker: `files` are answered from memory, every other address fails. `size`: of a file that is compressed, before that. */
 function serve(base, files) {
   globalThis.fetch = async (input, { signal } = {}) => {
     signal?.throwIfAborted();
     const file = files[new URL(input, base).href];
     if (!file) throw new TypeError('expected a file of this page');
-    return new Response(file, { headers: { 'content-type': file.type, 'content-length': String(file.size) } });
+    const { blob, size } = file;
+    const body = size === undefined ? blob : blob.stream().pipeThrough(new DecompressionStream('gzip'));
+    return new Response(body, { headers: { 'content-type': blob.type, 'content-length': String(size ?? blob.size) } });
   };
 }
 
@@ -15,12 +17,12 @@ const base = new URL('.', document.baseURI).href;
 /** Where the package's script would be on a server. */
 const ctmatchModule = `${base}ctmatch/index.js`;
 const files = Object.fromEntries(Array.from(document.querySelectorAll('script[data-path]'), (element) => {
-  const { path, type } = element.dataset;
+  const { path, type, size } = element.dataset;
   const text = atob(element.textContent);
   const bytes = new Uint8Array(text.length);
   for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
   element.remove();
-  return [base + path, new Blob([bytes], { type })];
+  return [base + path, { blob: new Blob([bytes], { type }), size }];
 }));
 serve(base, files);
 
@@ -37,7 +39,7 @@ addEventListener('message', (event) => {
   event.stopImmediatePropagation();
   serve(${JSON.stringify(base)}, event.data);
 }, { once: true });
-`, files[address],
+`, files[address].blob,
   ], { type: 'text/javascript' });
   const made = URL.createObjectURL(script);
   const worker = new RealWorker(own ? own.createScriptURL(made) : made);

@@ -1,5 +1,5 @@
 // The page as one HTML file, for a computer without a network or a server: it is opened from the disk. Scripts are bundled; the wasm
-// module, the worker, the demonstration model and the sample are inside as base64 and reach the page through single.js.
+// modules (compressed), the worker, the demonstration model and the samples are inside as base64 and reach the page through single.js.
 //
 //   node hosting/single.mjs OUT.html      after `npm ci` in tests/browser, whose esbuild it uses
 
@@ -9,14 +9,15 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, extname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
 import { buildSite, HEADERS, metaPolicy } from './site.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 
 const WORKER = 'ctmatch/worker.js';
 const TYPES = { '.wasm': 'application/wasm', '.json': 'application/json', '.js': 'text/javascript' };
-/** What the page's code asks for by address; scripts are bundled instead. A page from the disk is not isolated, so it has no threads. */
-const DATA = /^ctmatch\/.*(?<!_cpu_bg)\.wasm$|^(?:model|sample)\//;
+/** What the page's code asks for by address; scripts are bundled instead. */
+const DATA = /^ctmatch\/.*\.wasm$|^(?:model|sample)\//;
 
 /** One classic script of `entry` and all that it imports. @param {string} site @param {string} entry */
 async function bundle(site, entry) {
@@ -47,7 +48,11 @@ export async function buildSingle(out) {
       .replace("script-src 'self'", `script-src ${hash(guard)} ${hash(main)}`).replace("style-src 'self'", `style-src ${hash(style)}`)
       .replace("worker-src 'self'", 'worker-src blob:').replaceAll("'self'", "'none'"))
       .replace("img-src 'none' ", 'img-src ');
-    const embedded = data.map(({ path, bytes }) => `<script type="text/plain" data-path="${path}" data-type="${TYPES[extname(path)] ?? 'application/octet-stream'}">${bytes.toString('base64')}</script>`);
+    const embedded = data.map(({ path, bytes }) => {
+      const packed = extname(path) === '.wasm';
+      const about = `data-path="${path}" data-type="${TYPES[extname(path)] ?? 'application/octet-stream'}"${packed ? ` data-size="${bytes.length}"` : ''}`;
+      return `<script type="text/plain" ${about}>${(packed ? gzipSync(bytes, { level: 9 }) : bytes).toString('base64')}</script>`;
+    });
     const replaced = [
       [/<meta http-equiv="Content-Security-Policy"[^>]*>\n *<meta name="release"[^>]*>/, `<meta http-equiv="Content-Security-Policy" content="${policy}">`],
       [/<script src="\.\/guard\.js"[^>]*><\/script>/, element('script', guard)],

@@ -6,7 +6,7 @@ import * as cpuModule from './wasm/ctmatch_cpu.js';
 import { lentAdapter, ownAdapter, Pacer, withAdapter } from './device.js';
 import { AsStore, AsVolume, ASYNC_DISPOSE, CtmatchError } from './error.js';
 import { adapterName, findAdapter, gpuMissing, gpuRefusal, REASONS, wasmBlocked } from './probe.js';
-import { planThreads, startThreads } from './threads.js';
+import { cpuModuleLacks, planThreads, startThreads } from './threads.js';
 import { checkSizes, ModelCache, modelFiles, parseManifest, pieces, request, resolved } from './weights.js';
 
 export { exportLatents, importLatents } from './latents.js';
@@ -127,12 +127,12 @@ function ruleCounts(identifiers) {
  *   lock that is held as long as it lives
  */
 
-// One module is for WebGPU and computes on the CPU too, but in one thread; the other is for the CPU alone, and threads share its memory.
+// One module is for WebGPU and computes on the CPU too; the other is for the CPU alone: smaller, faster, and threads may share its memory.
 // wasm-bindgen keeps one instance of each per thread: it is started once, also by two sessions that open at once, and useless after a trap.
 const main = { wasm: mainModule, ready: false, starting: /** @type {Promise<void> | undefined} */ (undefined) };
 const cpu = {
   wasm: /** @type {Wasm} */ (/** @type {unknown} */ (cpuModule)), ready: false, starting: /** @type {Promise<void> | undefined} */ (undefined),
-  threads: 1, oneThread: /** @type {OneThread | undefined} */ (undefined),
+  threads: 1,
 };
 let trapped = false;
 
@@ -168,10 +168,10 @@ function ignoreTraps(listener) {
 /** @param {WebAssembly.Module} module @param {number} threads @param {Home} home */
 async function startPool(module, threads, { script = '', lock }) {
   try {
-    await startThreads(threads - 1, script, { module, memory: cpuModule.sharedMemory(), lock });
+    if (threads > 1) await startThreads(threads - 1, script, { module, memory: cpuModule.sharedMemory(), lock });
     cpu.threads = threads;
   } catch {
-    cpu.oneThread = 'not-started';
+    // `info` tells from the one thread that there is.
   }
   cpuModule.startThreads(cpu.threads);
 }
@@ -441,7 +441,7 @@ class Session {
   }
 
   get #threads() {
-    const oneThread = this.#module === cpu ? cpu.oneThread : this.#oneThread;
+    const oneThread = this.#oneThread ?? (cpu.threads > 1 ? undefined : 'not-started');
     return oneThread ? { threads: 1, oneThread } : { threads: cpu.threads };
   }
 
@@ -559,7 +559,7 @@ class Session {
     if (chosen === cpu) await startPool(module, threads, this.#options);
   }
 
-  /** The module for the CPU alone where it can have threads; elsewhere the other, and why. */
+  /** The module for the CPU alone where the browser can run it and the CPU computes; elsewhere the other. */
   async #chooseModule() {
     const { backend = 'webgpu', fallback = 'error', allowSoftwareAdapter = false, wasmUrl, cpuWasmUrl, baseUrl } = this.#options;
     // Turbopack makes objects of its own of these, without an origin; their `href` is relative to the page.
@@ -567,15 +567,14 @@ class Session {
     const url = address(wasmUrl ?? new URL('./wasm/ctmatch_bg.wasm', import.meta.url).href);
     const cpuUrl = address(cpuWasmUrl ?? new URL('./wasm/ctmatch_cpu_bg.wasm', import.meta.url).href);
     if (backend === 'webgpu' && fallback === 'cpu') this.#gpuRefused = await gpuRefusal(allowSoftwareAdapter);
-    const alone = (/** @type {OneThread} */ oneThread) => {
-      this.#oneThread = oneThread;
-      return { chosen: main, url, threads: 1 };
-    };
-    if (backend === 'webgpu' && !this.#gpuRefused) return alone('gpu-failed');
-    const plan = planThreads(this.#options);
-    if (plan.oneThread) return alone(plan.oneThread);
+    const larger = { chosen: main, url, threads: 1 };
+    this.#oneThread = 'gpu-failed';
+    if (backend === 'webgpu' && !this.#gpuRefused) return larger;
+    const { threads, oneThread } = planThreads(this.#options);
     const missing = wasmUrl ? !cpuWasmUrl : this.#network.policy === 'offline' && !cpu.ready && !(await this.#cache.recall(cpuUrl));
-    return missing ? alone('no-module') : { chosen: cpu, url: cpuUrl, threads: plan.threads };
+    const lacks = cpuModuleLacks() ?? (missing ? 'no-module' : undefined);
+    this.#oneThread = oneThread ?? lacks;
+    return lacks ? larger : { chosen: cpu, url: cpuUrl, threads };
   }
 
   /**
@@ -685,7 +684,7 @@ class Session {
           onProgress?.({ phase: 'weights', loadedBytes, totalBytes, source });
         };
         for (const file of all) {
-          engine.addFile(file.path, await files.read(file, { signal: either, onBytes }));
+          engine.addFile(file.path, ...(await files.read(file, { signal: either, onBytes })));
           onProgress?.({ phase: 'upload', fraction: loadedBytes / totalBytes });
         }
         const { selfTest = true } = this.#options;

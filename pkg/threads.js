@@ -3,7 +3,7 @@
 import { within } from './error.js';
 import init, { work } from './wasm/ctmatch_cpu.js';
 
-/** @typedef {import('./index.js').OneThread} OneThread */
+/** @typedef {Exclude<import('./index.js').OneThread, 'no-module' | 'gpu-failed' | 'not-started'>} OneThread what can be known beforehand */
 
 // A product of the model is cut into few parts: more threads than this wait for each other.
 const MOST = 8;
@@ -19,9 +19,6 @@ export const ONE_THREAD = {
   'no-shared-memory': 'no shared memory in this browser',
   'one-core': 'one core in this browser',
   'no-relaxed-simd': 'no relaxed SIMD in this browser',
-  'no-module': 'give `cpuWasmUrl` beside `wasmUrl`, or store it for offline use',
-  'gpu-failed': 'the CPU took over from the GPU',
-  'not-started': 'check worker-src and Trusted Types',
 };
 
 // A module with nothing but `f32x4.relaxed_madd` of three zeros.
@@ -30,27 +27,28 @@ const RELAXED_SIMD = new Uint8Array([
   0x41, 0, 0xfd, 0x0f, 0x41, 0, 0xfd, 0x0f, 0x41, 0, 0xfd, 0x0f, 0xfd, 0x85, 2, 0x0b,
 ]);
 
+/** What keeps this browser from the module for the CPU alone, with one thread too. @returns {OneThread | undefined} */
+export function cpuModuleLacks() {
+  try {
+    // As large as the module's may become: 4 GiB of addresses. Pages that are not isolated may have it too, but send it to no worker.
+    new WebAssembly.Memory({ initial: 1, maximum: 65_536, shared: true });
+  } catch {
+    return 'no-shared-memory';
+  }
+  // Its futures wait by `waitAsync`.
+  if (!('waitAsync' in Atomics)) return 'no-shared-memory';
+  return WebAssembly.validate(RELAXED_SIMD) ? undefined : 'no-relaxed-simd';
+}
+
 /**
  * What the calling worker can have.
  * @param {{ threads?: number, script?: string }} options `script`: of the worker, when it is the package's, which can become a thread too
  * @returns {{ threads: number, oneThread?: OneThread }}
  */
 export function planThreads({ threads: wanted = MOST, script }) {
-  /** @param {OneThread} oneThread */
-  const one = (oneThread) => ({ threads: 1, oneThread });
-  if (wanted <= 1) return one('asked');
-  if (!script) return one('not-in-worker');
-  if (!globalThis.crossOriginIsolated) return one('not-isolated');
-  try {
-    // As large as the module's may become: 4 GiB of addresses. Its futures wait by `waitAsync`.
-    new WebAssembly.Memory({ initial: 1, maximum: 65_536, shared: true });
-    if (!('waitAsync' in Atomics)) return one('no-shared-memory');
-    if (!WebAssembly.validate(RELAXED_SIMD)) return one('no-relaxed-simd');
-  } catch {
-    return one('no-shared-memory');
-  }
   const threads = Math.min(wanted, navigator.hardwareConcurrency ?? 1);
-  return threads > 1 ? { threads } : one('one-core');
+  const oneThread = wanted <= 1 ? 'asked' : !script ? 'not-in-worker' : !globalThis.crossOriginIsolated ? 'not-isolated' : (cpuModuleLacks() ?? (threads > 1 ? undefined : 'one-core'));
+  return oneThread ? { threads: 1, oneThread } : { threads };
 }
 
 /**

@@ -7,9 +7,10 @@ import { CtmatchError } from './error.js';
  * @typedef {import('./index.js').Shard} Shard
  * @typedef {'network' | 'cache' | 'file'} Source
  * @typedef {Uint8Array<ArrayBuffer>} Bytes
+ * @typedef {[Bytes, string]} Hashed a file, and its SHA-256 as `sha256` gives it
  * @typedef {{ policy: NonNullable<import('./index.js').OpenOptions['network']>, urls: string[], stallMs?: number }} Network
  * @typedef {{ signal?: AbortSignal, onBytes?: (bytes: number, source: Source) => void }} ReadControl
- * @typedef {{ manifest(signal?: AbortSignal): Promise<string>, read(file: Shard, control: ReadControl): Promise<Bytes>,
+ * @typedef {{ manifest(signal?: AbortSignal): Promise<string>, read(file: Shard, control: ReadControl): Promise<Hashed>,
  *   missing(file: Shard): Promise<number>, complete(): Promise<void> }} ModelFiles `missing`: bytes that `read` would request;
  *   `complete`: the model is loaded
  * @typedef {{ write(bytes: BufferSource, at: number): unknown, truncate(bytes: number): unknown, close(): unknown }} Sink
@@ -132,10 +133,10 @@ const ADDRESS_LENGTH = 64;
 
 const encode = (/** @type {string} */ text) => new TextEncoder().encode(text);
 
-/** Without `crypto.subtle` the check in `Engine.addFile` is the only one. @param {Shard} file @param {Bytes} bytes */
+/** The SHA-256, if it is the manifest's or unknown. @param {Shard} file @param {Bytes} bytes */
 async function intact(file, bytes) {
   const found = await sha256(bytes);
-  return found === '' || found === file.sha256.toLowerCase();
+  return found === '' || found === file.sha256.toLowerCase() ? found : undefined;
 }
 
 /** @param {Shard} file @param {number} got */
@@ -348,14 +349,15 @@ export class ModelCache {
     this.#note(error?.name === 'QuotaExceededError' ? 'cache: quota' : `cache: ${error?.name}`);
   }
 
-  /** The file if it is there, whole and unchanged. @param {Shard} file */
+  /** The file if it is there, whole and unchanged. @param {Shard} file @returns {Promise<Hashed | undefined>} */
   async get(file) {
     const store = await this.#store;
     try {
       const blob = await store?.get(file.sha256);
       if (!blob) return undefined;
       const bytes = new Uint8Array(await blob.arrayBuffer());
-      if (bytes.length === file.bytes && (await intact(file, bytes))) return bytes;
+      const digest = await intact(file, bytes);
+      if (bytes.length === file.bytes && digest !== undefined) return [bytes, digest];
       await store?.remove(file.sha256);
     } catch {
       // Unreadable: as if it were not there.
@@ -430,7 +432,7 @@ function localFiles(files) {
       if (blob.size !== shard.bytes) throw wrongSize(shard, blob.size);
       const bytes = room(shard);
       await fill(bytes, 0, pieces(blob.stream()), shard, signal, (chunk) => onBytes?.(chunk.length, 'file'));
-      return bytes;
+      return [bytes, await sha256(bytes)];
     },
     missing: async () => 0,
     complete: async () => {},
@@ -473,6 +475,8 @@ async function continued(url, shard, network, at, etag, signal) {
  * @param {Network} network
  * @param {ModelCache} cache
  * @param {ReadControl} control
+
+ * @returns {Promise<Hashed>}
  */
 async function download(url, shard, network, cache, { signal, onBytes }) {
   const bytes = room(shard);
@@ -483,6 +487,8 @@ async function download(url, shard, network, cache, { signal, onBytes }) {
   let at = 0;
   /** @type {string | undefined} */
   let etag;
+  /** @type {string | undefined} */
+  let digest;
   /** @param {(to: NonNullable<typeof store>, open: Sink | undefined) => unknown} work */
   const storing = async (work) => {
     const to = store;
@@ -522,7 +528,8 @@ async function download(url, shard, network, cache, { signal, onBytes }) {
         onBytes?.(chunk.length, 'network');
       });
     } else onBytes?.(at, 'cache');
-    if (!(await intact(shard, bytes))) {
+    digest = await intact(shard, bytes);
+    if (digest === undefined) {
       throw new CtmatchError('INTEGRITY', `${shard.path}: its SHA-256 is not the manifest's`, { retryable: true, detail: { path: shard.path } });
     }
   } catch (error) {
@@ -540,7 +547,7 @@ async function download(url, shard, network, cache, { signal, onBytes }) {
     await to.rename(part, shard.sha256, bytes);
     await to.remove(version);
   });
-  return bytes;
+  return [bytes, digest];
 }
 
 /**
@@ -565,7 +572,7 @@ function remoteFiles(base, network, cache, given) {
       const kept = await cache.get(shard);
       control.signal?.throwIfAborted();
       if (!kept) return download(new URL(shard.path, base), shard, network, cache, control);
-      control.onBytes?.(kept.length, 'cache');
+      control.onBytes?.(kept[0].length, 'cache');
       return kept;
     }),
     missing: async (file) => ((await cache.holds(file)) ? 0 : file.bytes),

@@ -822,11 +822,17 @@ impl Engine {
         Ok(weights::sha256_hex(json!([package, device, variant, rest]).to_string().as_bytes()))
     }
 
-    /// Checks a file and takes it in, tensor by tensor: the module's memory never holds a whole shard.
+    /// Checks a file and takes it in, tensor by tensor: the module's memory never holds a whole shard. `sha256` as WebCrypto computed it,
+    /// which has the processor's instructions for it; empty where there is none, then it is computed here.
     #[wasm_bindgen(js_name = addFile)]
-    pub fn add_file(&mut self, path: &str, bytes: Uint8Array) -> JsResult<()> {
+    pub fn add_file(&mut self, path: &str, bytes: Uint8Array, sha256: &str) -> JsResult<()> {
         let builder = self.builder.as_mut().ok_or_else(|| thrown(Error::NoModel))?;
-        builder.add_file(path, &mut Outside { bytes, at: 0 }).map_err(thrown)
+        let file = &mut Outside { bytes, at: 0 };
+        match sha256 {
+            "" => builder.add_file(path, file),
+            found => builder.add_hashed_file(path, file, found),
+        }
+        .map_err(thrown)
     }
 
     /// Makes the model ready once all files are in and, if asked, the device gives the known answers; a model that was loaded before

@@ -67,6 +67,12 @@ impl QuantizedMatrix {
         values.reshape([rows, self.columns])
     }
 
+    /// The words, scales and offsets.
+    #[cfg(feature = "gpu")]
+    pub(super) fn parts(&self) -> (&Tensor<2, Int>, &Tensor<2>, Option<&Tensor<2>>) {
+        (&self.q, &self.scale, self.zero.as_ref())
+    }
+
     /// What it consists of, on the processor.
     pub(super) fn on_host(&self) -> Quantized {
         let [_, _, groups, group] = self.layout();

@@ -1,9 +1,10 @@
 //! The GPU's kernels of our own: what burn composes of many (a layer norm of 9, an attention of 20 and more) in one each, without the
-//! tensors between them. `None` for tensors that are not on a GPU, are empty or have gradients, and for heads that are too wide: then burn's
-//! operations do it.
+//! tensors between them. `None` for tensors that are not on a GPU, are empty or have gradients: then burn's operations do it.
 
+mod product;
 mod shaders;
 
+use super::Matrix;
 use burn::backend::Wgpu;
 use burn::tensor::DType;
 use burn::tensor::Int;
@@ -15,6 +16,8 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::CubeCount;
 use cubecl::CubeDim;
 use cubecl::calculate_cube_count_elemwise;
+use product::SizesLaunch;
+use product::Stored;
 
 /// WebGPU's limit for each direction of the grid of cubes (WebGPU 3.6.2).
 const MAX_CUBES: usize = 65_535;
@@ -37,7 +40,11 @@ fn ints<const D: usize>(x: &Tensor<D, Int>) -> Option<CubeTensor> {
 
 /// Room for the numbers of `shape` beside `like`.
 fn empty(shape: impl Into<Shape>, like: &CubeTensor) -> CubeTensor {
-    empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape.into(), DType::F32)
+    empty_of(DType::F32, shape, like)
+}
+
+fn empty_of(numbers: DType, shape: impl Into<Shape>, like: &CubeTensor) -> CubeTensor {
+    empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape.into(), numbers)
 }
 
 fn tensor<const D: usize>(x: CubeTensor) -> Tensor<D> {
@@ -71,6 +78,157 @@ fn threads(count: usize, like: &CubeTensor) -> (CubeCount, CubeDim) {
 fn rows_of<const D: usize>(x: &Tensor<D>) -> [usize; 2] {
     let shape = x.dims();
     [shape[..D - 1].iter().product(), shape[D - 1]]
+}
+
+/// Cubes of a product along the columns, `width` each, and the rows, and how many times 64 rows a cube takes.
+fn tiles(rows: usize, columns: usize, width: usize) -> (usize, usize, usize) {
+    /// With fewer large cubes than this small ones keep more of a GPU busy.
+    const ENOUGH_CUBES: usize = 256;
+    let across = columns.div_ceil(width);
+    let large = rows.div_ceil(128);
+    if across * large >= ENOUGH_CUBES { (across, large, 2) } else { (across, rows.div_ceil(64), 1) }
+}
+
+/// Whether [`product`] takes such weights: it unpacks four numbers at a time, with one scale.
+pub(super) fn multiplies(weight: &Matrix) -> bool {
+    match weight {
+        Matrix::Dense(_) => true,
+        Matrix::Quantized(matrix) => (matrix.dims()[1] / matrix.parts().1.dims()[1]).is_multiple_of(4),
+    }
+}
+
+/// A weight matrix as the kernels of products take it. What they do not ask for still needs a buffer to be bound.
+struct Weight {
+    stored: Stored,
+    dense: CubeTensor,
+    q: CubeTensor,
+    scale: CubeTensor,
+    zero: CubeTensor,
+    words: usize,
+    groups: usize,
+}
+
+impl Weight {
+    fn new(weight: &Matrix, other: &CubeTensor) -> Option<Self> {
+        let other = || other.clone();
+        let matrix = match weight {
+            Matrix::Dense(tensor) => {
+                let [dense, q, scale, zero] = [floats(tensor)?, other(), other(), other()];
+                return Some(Self { stored: Stored::Floats, dense, q, scale, zero, words: 1, groups: 1 });
+            }
+            Matrix::Quantized(matrix) => matrix,
+        };
+        let (q, scale, zero) = matrix.parts();
+        let ([_, words], [_, groups]) = (q.dims(), scale.dims());
+        let (dense, q, scale) = (other(), ints(q)?, floats(scale)?);
+        let (stored, zero) = match zero {
+            Some(zero) => (Stored::Nibbles, floats(zero)?),
+            None => (Stored::Bytes, other()),
+        };
+        Some(Self { stored, dense, q, scale, zero, words, groups })
+    }
+}
+
+/// `x · weightᵀ + bias`, or of a layer's values and gates `values · gelu(gates)`; see [`super::Factor`].
+pub(super) fn product(x: &Tensor<2>, weight: &Matrix, bias: Option<&Tensor<1>>, gated: bool) -> Option<Tensor<2>> {
+    let ([rows, depth], [all, _]) = (x.dims(), weight.dims());
+    let (columns, width) = if gated { (all / 2, product::COLUMNS / 2) } else { (all, product::COLUMNS) };
+    let input = floats(x)?;
+    let weight = Weight::new(weight, &input)?;
+    let biases = bias.map_or(Some(input.clone()), floats)?;
+    let out = empty([rows, columns], &input);
+    let (across, down, pieces) = tiles(rows, columns, width);
+    product::product::launch(
+        &out.client.clone(),
+        CubeCount::Static(across as u32, down as u32, 1),
+        CubeDim::new_1d(product::UNITS),
+        vector(&[depth]),
+        vector(&[columns]),
+        input.into_buffer_arg(),
+        weight.dense.into_buffer_arg(),
+        weight.q.into_buffer_arg(),
+        weight.scale.into_buffer_arg(),
+        weight.zero.into_buffer_arg(),
+        biases.into_buffer_arg(),
+        out.clone().into_buffer_arg(),
+        SizesLaunch::new(rows, columns, depth, weight.words, weight.groups),
+        pieces,
+        weight.stored,
+        bias.is_some(),
+        gated,
+    );
+    Some(tensor(out))
+}
+
+/// See [`super::products_by_position`].
+pub(super) fn products_by_position(x: &Tensor<3>, weight: &Matrix) -> Option<Tensor<2>> {
+    let ([batch, positions, depth], [rows, _]) = (x.dims(), weight.dims());
+    let columns = rows / positions;
+    let input = floats(x)?;
+    let weight = Weight::new(weight, &input)?;
+    let out = empty([batch, columns], &input);
+    product::products_by_position::launch(
+        &out.client.clone(),
+        CubeCount::Static(columns as u32, batch as u32, 1),
+        CubeDim::new_1d(shaders::ROW_UNITS),
+        vector(&[depth]),
+        input.into_buffer_arg(),
+        weight.dense.into_buffer_arg(),
+        weight.q.into_buffer_arg(),
+        weight.scale.into_buffer_arg(),
+        weight.zero.into_buffer_arg(),
+        out.clone().into_buffer_arg(),
+        positions,
+        SizesLaunch::new(batch * positions, columns, depth, weight.words, weight.groups),
+        weight.stored,
+    );
+    Some(tensor(out))
+}
+
+/// See [`super::argmax_of_product`].
+pub(super) fn argmax_of_product(x: &Tensor<2>, weight: &Matrix) -> Option<Tensor<1, Int>> {
+    /// As many cubes as keep a large GPU busy.
+    const CUBES: usize = 1024;
+    let ([rows, depth], [columns, _]) = (x.dims(), weight.dims());
+    let input = floats(x)?;
+    let weight = Weight::new(weight, &input)?;
+    let (across, down, pieces) = tiles(rows, columns, product::COLUMNS);
+    let tiles = across.div_ceil(CUBES.div_ceil(down).min(across));
+    let parts = across.div_ceil(tiles);
+    let candidates = parts * product::CANDIDATES;
+    let values = empty([rows, candidates], &input);
+    let found = empty_of(DType::I32, [rows, candidates], &input);
+    let out = empty_of(DType::I32, [rows], &input);
+    let client = out.client.clone();
+    let (count, dim) = threads(rows, &input);
+    product::largest::launch(
+        &client,
+        CubeCount::Static(parts as u32, down as u32, 1),
+        CubeDim::new_1d(product::UNITS),
+        vector(&[depth]),
+        input.into_buffer_arg(),
+        weight.dense.into_buffer_arg(),
+        weight.q.into_buffer_arg(),
+        weight.scale.into_buffer_arg(),
+        weight.zero.into_buffer_arg(),
+        values.clone().into_buffer_arg(),
+        found.clone().into_buffer_arg(),
+        SizesLaunch::new(rows, columns, depth, weight.words, weight.groups),
+        tiles,
+        candidates,
+        pieces,
+        weight.stored,
+    );
+    product::first_of_largest::launch(
+        &client,
+        count,
+        dim,
+        values.into_buffer_arg(),
+        found.into_buffer_arg(),
+        out.clone().into_buffer_arg(),
+        candidates,
+    );
+    Some(Tensor::from_primitive::<Wgpu>(out))
 }
 
 /// See [`super::layer_norm`].
@@ -123,23 +281,6 @@ pub(super) fn gelu<const D: usize>(x: &Tensor<D>) -> Option<Tensor<D>> {
     let out = empty(x.dims(), &input);
     let (count, dim) = threads(x.dims().iter().product(), &input);
     shaders::gelu::launch(&out.client.clone(), count, dim, input.into_buffer_arg(), out.clone().into_buffer_arg());
-    Some(tensor(out))
-}
-
-/// See [`super::geglu`].
-pub(super) fn geglu(h: &Tensor<2>) -> Option<Tensor<2>> {
-    let input = floats(h)?;
-    let [rows, both] = h.dims();
-    let out = empty([rows, both / 2], &input);
-    let (count, dim) = threads(rows * both / 2, &input);
-    shaders::geglu::launch(
-        &out.client.clone(),
-        count,
-        dim,
-        input.into_buffer_arg(),
-        out.clone().into_buffer_arg(),
-        both / 2,
-    );
     Some(tensor(out))
 }
 
@@ -208,9 +349,6 @@ pub(super) fn attends(dim_head: usize) -> bool {
 pub(super) fn attention(a: &super::Attention<'_>) -> Option<Tensor<3>> {
     let shape @ [sequences, tokens, inner] = a.q.dims();
     let dim_head = inner / a.heads;
-    if !attends(dim_head) {
-        return None;
-    }
     let (q, keys) = (floats(a.q)?, floats(a.keys)?);
     let values = a.values.map_or(Some(keys.clone()), floats)?;
     // What the kernel does not ask for still needs a buffer to be bound.

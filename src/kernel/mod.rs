@@ -74,6 +74,15 @@ fn count(flops: u64, device: &Device) {
     FLOPS.set(FLOPS.get() + flops);
 }
 
+/// A kernel of our own on the GPU, counted before it starts. Tensors with gradients, which it would lose, are left to burn.
+fn counted<T>(flops: u64, device: &Device, start: impl FnOnce() -> Option<T>) -> Option<T> {
+    if is_host(device) || device.is_autodiff() {
+        return None;
+    }
+    count(flops, device);
+    start()
+}
+
 /// Matrix product, counted.
 ///
 /// # Shape
@@ -85,14 +94,15 @@ pub fn matmul<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
     a.matmul(b)
 }
 
-/// A matrix that rows are multiplied with, ready for that: on the processor, where there are many rows, packed once for all of them.
+/// A matrix that rows are multiplied with, ready for that: on the processor, where there are many rows, packed once for all of them; on a GPU as
+/// it is stored.
 #[derive(Debug)]
 pub struct Factor(Form);
 
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "a layer has a few of them at a time")]
 enum Form {
     Dense(Tensor<2>),
+    Stored(Matrix),
     Packed(Panels),
     #[cfg(not(target_family = "wasm"))]
     Few(Matrix),
@@ -104,7 +114,8 @@ impl Factor {
         /// Below, packing costs more than it gains.
         const LEAST_ROWS: usize = 64;
         if !is_host(&weight.device()) {
-            return Self(Form::Dense(weight.dense()));
+            let stored = gpu::multiplies(weight);
+            return Self(if stored { Form::Stored(weight.clone()) } else { Form::Dense(weight.dense()) });
         }
         if rows >= LEAST_ROWS {
             return Self(Form::Packed(Panels::of_matrix(&HostMatrix::of(weight), weight.dims())));
@@ -115,14 +126,25 @@ impl Factor {
         return Self(Form::Dense(weight.dense()));
     }
 
+    /// Whether [`argmax_of_product`] makes a tensor of all products.
+    pub fn stores_products(&self) -> bool {
+        matches!(self.0, Form::Dense(_))
+    }
+
     /// `x · weightᵀ + bias`, counted.
     ///
     /// # Shape
     /// - `x`: `[rows, in]`; `bias`: `[out]`; returns `[rows, out]`
     pub fn multiply(&self, x: Tensor<2>, bias: Option<&Tensor<1>>) -> Tensor<2> {
         let (device, [rows, depth]) = (x.device(), x.dims());
-        if let Form::Dense(weight) = &self.0 {
-            return dense(x, weight, bias);
+        match &self.0 {
+            Form::Dense(weight) => return dense(x, weight, bias),
+            Form::Stored(weight) => {
+                let flops = 2 * product_of([rows, depth, weight.dims()[0]]);
+                return counted(flops, &device, || gpu::product(&x, weight, bias, false))
+                    .unwrap_or_else(|| dense(x, &weight.dense(), bias));
+            }
+            _ => {}
         }
         let (x, bias) = (Numbers::of(&x), bias.map(Numbers::of));
         let (x, bias) = (Rows::new(&x, depth, depth), bias.as_deref());
@@ -133,7 +155,7 @@ impl Factor {
                 let columns = weight.dims()[0];
                 (product::multiply_few(x, &HostMatrix::of(weight), columns, bias), columns)
             }
-            Form::Dense(_) => unreachable!("has been multiplied above"),
+            Form::Dense(_) | Form::Stored(_) => unreachable!("has been multiplied above"),
         };
         count(2 * product_of([rows, depth, columns]), &device);
         host::tensor(out, [rows, columns], &device)
@@ -153,8 +175,14 @@ fn dense(x: Tensor<2>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Tensor<2
 /// # Shape
 /// - `x`: `[rows, in]`; `weights`: `[out, in]`; returns `[rows]`
 pub fn argmax_of_product(x: Tensor<2>, weights: &Factor) -> Tensor<1, Int> {
-    let Form::Packed(panels) = &weights.0 else { return argmax(weights.multiply(x, None)) };
     let (device, [rows, depth]) = (x.device(), x.dims());
+    if let Form::Stored(weights) = &weights.0 {
+        let flops = 2 * product_of([rows, depth, weights.dims()[0]]);
+        if let Some(found) = counted(flops, &device, || gpu::argmax_of_product(&x, weights)) {
+            return found;
+        }
+    }
+    let Form::Packed(panels) = &weights.0 else { return argmax(weights.multiply(x, None)) };
     count(2 * product_of([rows, depth, panels.columns()]), &device);
     let found = host::argmax_of_product(Rows::new(&Numbers::of(&x), depth, depth), panels);
     Tensor::from_data(TensorData::new(found, [rows]), &device)
@@ -167,10 +195,16 @@ pub fn argmax_of_product(x: Tensor<2>, weights: &Factor) -> Tensor<1, Int> {
 pub fn products_by_position(x: Tensor<3>, weight: &Matrix) -> Tensor<2> {
     let (device, shape @ [batch, positions, dim]) = (x.device(), x.dims());
     let out = weight.dims()[0] / positions;
+    let flops = 2 * product_of([batch, positions, dim, out]);
     if is_host(&device) {
-        count(2 * product_of([batch, positions, dim, out]), &device);
+        count(flops, &device);
         let sums = host::products_by_position(&Numbers::of(&x), &HostMatrix::of(weight), shape, out);
         return host::tensor(sums, [batch, out], &device);
+    }
+    if gpu::multiplies(weight)
+        && let Some(sums) = counted(flops, &device, || gpu::products_by_position(&x, weight))
+    {
+        return sums;
     }
     // [positions, out, dim] · [positions, dim, batch]
     let parts = matmul(weight.dense().reshape([positions, out, dim]), x.permute([1, 2, 0]));
@@ -273,11 +307,9 @@ pub fn geglu(h: Tensor<2>) -> Tensor<2> {
         let out = host::geglu(&Numbers::of(&h), inner);
         return host::tensor(out, [rows, inner], &device);
     }
-    gpu::geglu(&h).unwrap_or_else(|| {
-        let value = h.clone().slice_dim(1, 0..inner);
-        let gate = h.slice_dim(1, inner..both);
-        value * activation::gelu(gate)
-    })
+    let value = h.clone().slice_dim(1, 0..inner);
+    let gate = h.slice_dim(1, inner..both);
+    value * activation::gelu(gate)
 }
 
 /// `down · geglu(up · layer_norm(x))`, counted (CTCLIP.md 3.6).
@@ -286,11 +318,18 @@ pub fn geglu(h: Tensor<2>) -> Tensor<2> {
 /// - `x`: `[rows, dim]`; `up`: `[2 · inner, dim]`, values first; `down`: `[dim, inner]`; returns the shape of `x`
 pub fn feed_forward(x: Tensor<2>, norm: (&Tensor<1>, &Tensor<1>, f64), up: &Factor, down: &Factor) -> Tensor<2> {
     let (gamma, beta, epsilon) = norm;
+    let (device, shape @ [rows, dim]) = (x.device(), x.dims());
+    if let Form::Stored(matrix) = &up.0 {
+        let x = layer_norm(x.clone(), gamma, beta, epsilon);
+        let flops = 2 * product_of([rows, dim, matrix.dims()[0]]);
+        if let Some(h) = counted(flops, &device, || gpu::product(&x, matrix, None, true)) {
+            return down.multiply(h, None);
+        }
+    }
     let (Form::Packed(up), Form::Packed(down)) = (&up.0, &down.0) else {
         let h = up.multiply(layer_norm(x, gamma, beta, epsilon), None);
         return down.multiply(geglu(h), None);
     };
-    let (device, shape @ [rows, dim]) = (x.device(), x.dims());
     count(3 * product_of([rows, dim, up.columns()]), &device);
     let norm: host::Norm<'_> = (&Numbers::of(gamma), &Numbers::of(beta), epsilon as f32);
     host::tensor(host::feed_forward(&Numbers::of(&x), norm, up, down), shape, &device)
@@ -333,11 +372,10 @@ pub fn attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, heads: usize, mask: O
             host::Attention { q: &q, keys, values, tokens, inner, dim_head, scale, bias: None, mask: mask.as_deref() };
         return host::tensor(attention.run(), shape, &device);
     }
-    if mask.is_none() {
+    if mask.is_none() && gpu::attends(dim_head) {
         let attention =
             Attention { q: &q, keys: &k, values: Some(&v), heads, scale: root.recip(), scales: None, bias: None };
-        if let Some(out) = gpu::attention(&attention) {
-            count(flops, &device);
+        if let Some(out) = counted(flops, &device, || gpu::attention(&attention)) {
             return out;
         }
     }
@@ -370,8 +408,10 @@ pub fn cosine_attention(
     let heads = inner / dim_head;
     let flops = 4 * product_of([sequences, tokens, tokens, inner]);
     let scales = Some([q_scale, k_scale]);
-    if let Some(out) = gpu::attention(&Attention { q: &q, keys: &kv, values: None, heads, scale, scales, bias }) {
-        count(flops, &device);
+    let attention = Attention { q: &q, keys: &kv, values: None, heads, scale, scales, bias };
+    if gpu::attends(dim_head)
+        && let Some(out) = counted(flops, &device, || gpu::attention(&attention))
+    {
         return out;
     }
     if is_host(&device) {

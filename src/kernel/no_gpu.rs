@@ -1,7 +1,24 @@
 //! Stands in for `gpu.rs` in builds without the feature `gpu`: no tensor is on one.
 
+use super::Matrix;
 use burn::tensor::Int;
 use burn::tensor::Tensor;
+
+pub(super) fn multiplies(_weight: &Matrix) -> bool {
+    false
+}
+
+pub(super) fn product(_x: &Tensor<2>, _weight: &Matrix, _bias: Option<&Tensor<1>>, _gated: bool) -> Option<Tensor<2>> {
+    None
+}
+
+pub(super) fn products_by_position(_x: &Tensor<3>, _weight: &Matrix) -> Option<Tensor<2>> {
+    None
+}
+
+pub(super) fn argmax_of_product(_x: &Tensor<2>, _weight: &Matrix) -> Option<Tensor<1, Int>> {
+    None
+}
 
 pub(super) fn layer_norm<const D: usize>(
     _x: &Tensor<D>,
@@ -17,10 +34,6 @@ pub(super) fn l2_normalize<const D: usize>(_x: &Tensor<D>) -> Option<Tensor<D>> 
 }
 
 pub(super) fn gelu<const D: usize>(_x: &Tensor<D>) -> Option<Tensor<D>> {
-    None
-}
-
-pub(super) fn geglu(_h: &Tensor<2>) -> Option<Tensor<2>> {
     None
 }
 

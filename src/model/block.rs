@@ -37,7 +37,8 @@ impl FeedForward {
         let count = sequences * tokens;
         let rows = x.reshape([count, dim]);
         let hidden = self.up.dims()[0];
-        let (groups, bytes) = (count.div_ceil(MIN_ROWS), 4 * hidden * MIN_ROWS);
+        // What lies between the matrices: the gated half.
+        let (groups, bytes) = (count.div_ceil(MIN_ROWS), 4 * hidden / 2 * MIN_ROWS);
         let flops = 3 * kernel::product_of([dim, hidden, MIN_ROWS]);
         let [up, down] = [&self.up, &self.down].map(|matrix| Factor::new(matrix, count));
         let mut parts = Vec::new();

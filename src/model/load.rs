@@ -135,16 +135,16 @@ impl Loader {
         self.pending.iter().map(String::as_str)
     }
 
-    /// Checks a shard against the manifest and the configuration, then uploads it. It is read tensor by tensor: of a file that lies
+    /// Checks a shard, whose SHA-256 is known, against the manifest and the configuration, then uploads it. It is read tensor by tensor: of a file that lies
     /// elsewhere, no more than one tensor is in memory.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for a file that is not expected, [`Error::Integrity`] for wrong size or hash,
     /// [`Error::Tensors`] for what the configuration does not know.
-    pub fn add_shard<R: Read + Seek>(&mut self, path: &str, shard: &mut R) -> Result<()> {
+    pub fn add_shard<R: Read + Seek>(&mut self, path: &str, shard: &mut R, sha256: &str) -> Result<()> {
         let entry = self.shards.iter().find(|s| s.path == path && self.pending.contains(path));
         let entry = entry.ok_or_else(|| Error::InvalidArgument(format!("shard `{path}` is not awaited")))?;
-        weights::verify(entry, shard)?;
+        weights::verify(entry, shard, sha256)?;
         let size = entry.bytes;
         self.upload(shard, size)?;
         self.pending.remove(path);

@@ -34,7 +34,8 @@ impl Codebook {
         let codes = self.search.dims()[0];
         let dim = tokens.dims()[1];
         let search = Factor::new(&self.search, count);
-        let parts = chunks(&tokens.device(), count, 4 * codes, 2 * kernel::product_of([dim, codes])).map(|range| {
+        let width = if search.stores_products() { codes } else { dim };
+        let parts = chunks(&tokens.device(), count, 4 * width, 2 * kernel::product_of([dim, codes])).map(|range| {
             let tokens = l2_normalize(tokens.clone().slice_dim(0, range));
             kernel::argmax_of_product(tokens, &search)
         });

@@ -199,17 +199,26 @@ impl SessionBuilder {
     /// As [`Loader::add_shard`] for a shard; [`Error::Integrity`] for every file, [`Error::TextInput`] for the tokenizer,
     /// [`Error::Manifest`] for it and for the prompts.
     pub fn add_file<R: Read + Seek>(&mut self, path: &str, file: &mut R) -> Result<()> {
+        let sha256 = weights::sha256(file)?;
+        self.add_hashed_file(path, file, &sha256)
+    }
+
+    /// [`SessionBuilder::add_file`] with the SHA-256 of all its bytes, in hexadecimal digits, that the caller has computed.
+    ///
+    /// # Errors
+    /// As `add_file`.
+    pub fn add_hashed_file<R: Read + Seek>(&mut self, path: &str, file: &mut R, sha256: &str) -> Result<()> {
         let named = |entry: &Option<FileEntry>| entry.as_ref().filter(|entry| entry.path == path).cloned();
         if let Some(entry) = named(&self.manifest.files.tokenizer) {
-            self.tokenizer = Some(self.tokenizer(&checked(&entry, file)?)?);
+            self.tokenizer = Some(self.tokenizer(&checked(&entry, file, sha256)?)?);
             return Ok(());
         }
         if let (Some(entry), Some(recipe)) = (named(&self.variant.prompts), &self.manifest.recipes.zero_shot) {
             let shape = [recipe.labels.len(), self.manifest.dim_latent];
-            self.prompts = Some(PromptLatents::from_bytes(&checked(&entry, file)?, shape)?);
+            self.prompts = Some(PromptLatents::from_bytes(&checked(&entry, file, sha256)?, shape)?);
             return Ok(());
         }
-        self.loader.add_shard(path, file)
+        self.loader.add_shard(path, file, sha256)
     }
 
     fn tokenizer(&self, bytes: &[u8]) -> Result<Tokenizer> {
@@ -254,8 +263,8 @@ impl SessionBuilder {
 }
 
 /// All bytes of a file that is what the manifest says.
-fn checked<R: Read + Seek>(entry: &FileEntry, file: &mut R) -> Result<Vec<u8>> {
-    weights::verify(entry, file)?;
+fn checked<R: Read + Seek>(entry: &FileEntry, file: &mut R, sha256: &str) -> Result<Vec<u8>> {
+    weights::verify(entry, file, sha256)?;
     let mut bytes = vec![0; entry.bytes as usize];
     weights::zip::fill(file, 0, &mut bytes)?;
     Ok(bytes)

@@ -25,8 +25,9 @@ const [FIRST, LAST] = RANGE.split('-').map((number) => (number === '' ? Infinity
 const KINDS = ['sign', 'axis', 'skip'];
 /** Starts of the names of kernels, and what is done to one of each. */
 const FAMILIES = [
-  ['matmul_entry', 'sign'], ['matmul_entry', 'axis'], ['attention', 'sign'], ['attention', 'axis'], ['layer_norm', 'sign'], ['l2_normalize', 'skip'],
-  ['geglu', 'axis'], ['gelu', 'skip'], ['dequantize', 'sign'], ['depthwise', 'skip'], ['reduce_kernel', 'sign'], ['kernel_binop', 'axis'],
+  ['product_', 'sign'], ['product_', 'axis'], ['largest', 'sign'], ['first_of_largest', 'skip'], ['products_by_position', 'sign'],
+  ['products_by_position', 'axis'], ['attention', 'sign'], ['attention', 'axis'], ['layer_norm', 'sign'], ['l2_normalize', 'skip'],
+  ['gelu', 'skip'], ['dequantize', 'sign'], ['depthwise', 'skip'], ['reduce_kernel', 'sign'], ['kernel_binop', 'axis'],
   ['select_kernel', 'skip'], ['slice_assign_kernel', 'skip'],
 ];
 

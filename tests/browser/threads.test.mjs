@@ -105,13 +105,14 @@ test('one thread, and why', { timeout: 2 * SLOW_MS }, async (t) => {
   };
   const oneThread = (reason) => ({ backend: 'cpu', threads: 1, oneThread: reason, degraded: [] });
 
-  // Without the two headers; the module for threads is not even requested.
+  // Without the two headers; the module for the CPU needs none of them, and the larger one is not even requested.
   const { 'Cross-Origin-Opener-Policy': _opener, 'Cross-Origin-Embedder-Policy': _embedder, ...headers } = POLICY_HEADERS;
   const plain = await startServer({ headers });
   t.after(() => plain.close());
   const bare = await tests.newPackagePage({ origin: plain.origin });
   assert.deepEqual(await info(bare.page), oneThread('not-isolated'));
-  assert.ok(!plain.requests.some((line) => /_cpu_bg/.test(line)));
+  assert.ok(plain.requests.some((line) => line.includes(CPU_MODULE)));
+  assert.ok(!plain.requests.some((line) => /ctmatch_bg/.test(line)));
   const { cpu, advice } = await attempt(bare.page, () => window.ctmatch.probe());
   assert.deepEqual(cpu, { simd: true, threads: 1, oneThread: 'not-isolated', crossOriginIsolated: false });
   assert.match(advice.notes.join(), /one thread: the page is not cross-origin isolated/);

@@ -278,6 +278,29 @@ test('wrong bytes end the load and are not kept', async () => {
   await finish();
 });
 
+test('wrong bytes from files, and where the browser computes no hash', async () => {
+  const { page, finish } = await newPage();
+  const { path, bytes } = model.shards[0];
+  const wrong = Buffer.from(model.files.get(path));
+  wrong[bytes - 1] ^= 1;
+  rule = (asking, request, response) => asking === path && response.writeHead(200, { 'Content-Length': bytes }).end(wrong);
+  const fromFiles = (paths) => attempt(page, async (paths) => {
+    const files = new Map();
+    for (const path of paths) files.set(path, await (await fetch(`/split/${path}`)).blob());
+    return window.load({ model: { files } });
+  }, paths);
+  const paths = [...model.files.keys()];
+  assert.equal((await fromFiles(paths)).code, 'INTEGRITY');
+  // As on a page that came by http from another host; the module computes it then.
+  await page.evaluate(() => Object.defineProperty(crypto, 'subtle', { value: undefined }));
+  const plain = { worker: false, cache: 'none' };
+  assert.equal((await load(page, plain)).code, 'INTEGRITY');
+  rule = undefined;
+  assertLoaded(await load(page, plain), { network: total });
+  assertLoaded(await fromFiles(paths), { file: total });
+  await finish();
+});
+
 test('swapped, missing, cut off and slow shards: a code at once or the model, and the next load works', async () => {
   const { page, finish } = await newPage(/net::ERR|404/);
   const [first, second] = model.shards;

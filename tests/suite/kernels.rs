@@ -289,6 +289,9 @@ fn products_with_weights_equal_the_formula() {
         [3, 200, 20, 70],
         [200, 3, 20, 70],
         [301, 301, 1030, 12],
+        // On a GPU these take 128 rows a cube.
+        [2100, 2100, 20, 1000],
+        [8200, 8200, 3, 253],
     ] {
         let (x, weight, bias) = (numbers(1, rows * depth), numbers(2, columns * depth), numbers(3, columns));
         let expected = product_of(&wide(&x), &weight, depth);
@@ -316,8 +319,29 @@ fn products_with_weights_equal_the_formula() {
 }
 
 #[test]
+fn products_by_position_equal_the_formula() {
+    for [batch, positions, out, depth] in [[1, 1, 1, 1], [1, 16, 40, 20], [3, 5, 7, 33], [2, 2, 3, 1100]] {
+        let (x, weight) = (numbers(1, batch * positions * depth), numbers(2, positions * out * depth));
+        let expected: Vec<f64> = cells([batch, out, 1])
+            .map(|(b, o, _)| {
+                let row = |p: usize| &weight[(p * out + o) * depth..][..depth];
+                let part = |p: usize| &x[(b * positions + p) * depth..][..depth];
+                (0..positions).flat_map(|p| row(p).iter().zip(part(p))).map(|(w, x)| f64::from(w * x)).sum()
+            })
+            .collect();
+        for device in devices() {
+            let device = device.tensors();
+            let weight = Matrix::Dense(tensor(&weight, [positions * out, depth], device));
+            let found = kernel::products_by_position(tensor(&x, [batch, positions, depth], device), &weight);
+            assert_eq!(found.dims(), [batch, out]);
+            assert_close("products by position", &read(found), &expected, 1e-5);
+        }
+    }
+}
+
+#[test]
 fn feed_forward_layers_equal_the_formula() {
-    for [rows, dim, inner] in [[1, 4, 3], [63, 12, 20], [64, 12, 20], [250, 33, 41]] {
+    for [rows, dim, inner] in [[1, 4, 3], [63, 12, 20], [64, 12, 20], [250, 33, 41], [2100, 8, 530]] {
         let x: Vec<f32> = (0..).zip(numbers(1, rows * dim)).map(|(i, x)| x + (i % 2 * 3) as f32).collect();
         let (gamma, beta) = (numbers(2, dim), numbers(3, dim));
         let (up, down) = (numbers(4, 2 * inner * dim), numbers(5, dim * inner));
@@ -420,6 +444,22 @@ fn the_first_of_the_largest_is_found() {
     for device in devices() {
         let found = kernel::argmax(tensor(&x, [37, 129], device.tensors()));
         assert_eq!(found.into_data().try_to_vec::<i32>().unwrap(), expected);
+    }
+    // Of products: all below 0, which is what a column behind the last would give; every weight is there twice, in the same part of the columns
+    // and in others. The depth is of whole steps and not.
+    for (rows, depth, distinct) in [(1, 1, 1), (3, 16, 40), (70, 5, 33), (2100, 7, 250)] {
+        let x: Vec<f32> = numbers(11, rows * depth).into_iter().map(|x| x.abs() + 0.1).collect();
+        let half: Vec<f32> = numbers(12, distinct * depth).into_iter().map(|x| -x.abs() - 0.1).collect();
+        let weight = [half.clone(), half].concat();
+        let first =
+            |products: &[f64]| (0..distinct).fold(0, |best, i| if products[i] > products[best] { i } else { best });
+        let expected: Vec<i32> =
+            product_of(&wide(&x), &weight, depth).chunks_exact(2 * distinct).map(|row| first(row) as i32).collect();
+        for device in devices() {
+            let factor = Factor::new(&Matrix::Dense(tensor(&weight, [2 * distinct, depth], device.tensors())), rows);
+            let found = kernel::argmax_of_product(tensor(&x, [rows, depth], device.tensors()), &factor);
+            assert_eq!(found.into_data().try_to_vec::<i32>().unwrap(), expected, "{rows} x {depth} x {distinct}");
+        }
     }
 }
 

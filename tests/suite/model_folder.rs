@@ -9,6 +9,9 @@ use crate::parity_body::Folder;
 use crate::parity_body::manifest;
 use ctmatch::Error;
 use ctmatch::device::Device;
+use ctmatch::kernel;
+use ctmatch::kernel::Factor;
+use ctmatch::kernel::Matrix;
 use ctmatch::kernel::QuantizedMatrix;
 use ctmatch::model::convert;
 use ctmatch::model::inventory::inventory;
@@ -83,6 +86,8 @@ fn the_quantized_kernels_equal_their_scalar_twins() {
             ),
         ];
         for (words, scale, zero, twin) in cases {
+            let dot =
+                |x: &[f32], w: &[f32]| -> f64 { x.iter().zip(w).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum() };
             for device in [Device::cpu(), gpu::device()] {
                 let on_device = |values: &Vec<f32>| -> Tensor<2> {
                     Tensor::from_data(TensorData::new(values.clone(), [rows, columns / group]), device.tensors())
@@ -98,6 +103,28 @@ fn the_quantized_kernels_equal_their_scalar_twins() {
                 };
                 close(read(matrix.dense()), &twin);
                 close(read(matrix.rows(1..3)), &twin[columns..3 * columns]);
+                // Every row a position with one output.
+                let x: Vec<f32> = (0..rows * columns).map(|i| ((i * 31 % 89) as f32 - 44.0) / 44.0).collect();
+                let sum: f64 = x.chunks_exact(columns).zip(twin.chunks_exact(columns)).map(|(x, w)| dot(x, w)).sum();
+                let x = Tensor::from_data(TensorData::new(x, [1, rows, columns]), device.tensors());
+                let found = read(kernel::products_by_position(x, &Matrix::Quantized(matrix.clone())));
+                assert!((f64::from(found[0]) - sum).abs() <= 1e-4, "{rows}x{columns}: {found:?} for {sum}");
+                // Few rows are multiplied with weights as they are stored, many with packed ones; a GPU always takes the former.
+                for count in [3, 70] {
+                    let x: Vec<f32> = (0..count * columns).map(|i| ((i * 29 % 83) as f32 - 41.0) / 41.0).collect();
+                    let expected: Vec<f64> =
+                        x.chunks_exact(columns).flat_map(|x| twin.chunks_exact(columns).map(|w| dot(x, w))).collect();
+                    let factor = Factor::new(&Matrix::Quantized(matrix.clone()), count);
+                    let x: Tensor<2> = Tensor::from_data(TensorData::new(x, [count, columns]), device.tensors());
+                    let found = read(factor.multiply(x.clone(), None));
+                    let worst = found.iter().zip(&expected).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+                    assert!(found.len() == expected.len() && worst <= 1e-4, "{count}x{columns}x{rows}: {worst}");
+                    let largest = kernel::argmax_of_product(x, &factor).into_data().try_into_vec::<i32>().unwrap();
+                    for (found, expected) in largest.iter().zip(expected.chunks_exact(rows)) {
+                        let most = expected.iter().copied().fold(f64::MIN, f64::max);
+                        assert!(expected[*found as usize] >= most - 1e-4, "{count}x{columns}x{rows}");
+                    }
+                }
             }
         }
     }
@@ -147,6 +174,15 @@ fn a_flipped_bit_and_a_cut_shard_are_refused() {
     let error = load(&damaged);
     assert_eq!(error.code(), "INTEGRITY");
     assert!(error.to_string().starts_with(&format!("weights: SHA-256 of {shard} should be ")), "{error}");
+
+    // Whoever has computed the hash is taken at the word, but not at another than the manifest's.
+    let sound = folder();
+    let json = serde_json::to_string(&sound.manifest).unwrap();
+    let mut builder = SessionBuilder::new(&json, "f32", &Device::cpu()).unwrap();
+    let entry = sound.manifest.variants["f32"].shards[0].clone();
+    let mut add = |sha256: &str| builder.add_hashed_file(&shard, &mut Cursor::new(&sound.files[&shard]), sha256);
+    assert_eq!(add(&"0".repeat(64)).unwrap_err().code(), "INTEGRITY");
+    add(&entry.sha256.to_uppercase()).unwrap();
 
     let mut cut = folder();
     let bytes = cut.files.get_mut(&shard).unwrap();

@@ -9,7 +9,7 @@ pub const ROW_UNITS: u32 = 64;
 
 /// The sum over all threads of the cube, the same in each.
 #[cube]
-fn sum_of_cube(value: f32) -> f32 {
+pub fn sum_of_cube(value: f32) -> f32 {
     let mut parts = Shared::<[f32]>::new_slice(ROW_UNITS as usize);
     parts[UNIT_POS as usize] = value;
     sync_cube();
@@ -83,7 +83,7 @@ pub fn l2_normalize<N: Size>(x: &[Vector<f32, N>], out: &mut [Vector<f32, N>], r
 }
 
 #[cube]
-fn gelu_of(x: f32) -> f32 {
+pub fn gelu_of(x: f32) -> f32 {
     0.5f32 * x * (1f32 + Erf::erf(x * comptime!(std::f32::consts::FRAC_1_SQRT_2)))
 }
 
@@ -92,15 +92,6 @@ fn gelu_of(x: f32) -> f32 {
 pub fn gelu(x: &[f32], out: &mut [f32]) {
     if ABSOLUTE_POS < out.len() {
         out[ABSOLUTE_POS] = gelu_of(x[ABSOLUTE_POS]);
-    }
-}
-
-/// Values times `gelu` of the gates, which follow them in each row of `2 · inner`; a thread for each number.
-#[cube(launch)]
-pub fn geglu(h: &[f32], out: &mut [f32], inner: usize) {
-    if ABSOLUTE_POS < out.len() {
-        let value = ABSOLUTE_POS + ABSOLUTE_POS / inner * inner;
-        out[ABSOLUTE_POS] = h[value] * gelu_of(h[value + inner]);
     }
 }
 
