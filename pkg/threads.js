@@ -27,8 +27,8 @@ const RELAXED_SIMD = new Uint8Array([
   0x41, 0, 0xfd, 0x0f, 0x41, 0, 0xfd, 0x0f, 0x41, 0, 0xfd, 0x0f, 0xfd, 0x85, 2, 0x0b,
 ]);
 
-/** What keeps this browser from the module for the CPU alone, with one thread too. @returns {OneThread | undefined} */
-export function cpuModuleLacks() {
+/** @returns {OneThread | ''} */
+function lacks() {
   try {
     // As large as the module's may become: 4 GiB of addresses. Pages that are not isolated may have it too, but send it to no worker.
     new WebAssembly.Memory({ initial: 1, maximum: 65_536, shared: true });
@@ -37,8 +37,14 @@ export function cpuModuleLacks() {
   }
   // Its futures wait by `waitAsync`.
   if (!('waitAsync' in Atomics)) return 'no-shared-memory';
-  return WebAssembly.validate(RELAXED_SIMD) ? undefined : 'no-relaxed-simd';
+  return WebAssembly.validate(RELAXED_SIMD) ? '' : 'no-relaxed-simd';
 }
+
+/** Asked once: a browser has addresses for few such memories. @type {OneThread | '' | undefined} */
+let lacking;
+
+/** What keeps this browser from the module for the CPU alone, with one thread too. */
+export const cpuModuleLacks = () => (lacking ??= lacks()) || undefined;
 
 /**
  * What the calling worker can have.

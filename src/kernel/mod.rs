@@ -94,18 +94,17 @@ pub fn matmul<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
     a.matmul(b)
 }
 
-/// A matrix that rows are multiplied with, ready for that: on the processor, where there are many rows, packed once for all of them; on a GPU as
-/// it is stored.
+/// A matrix that rows are multiplied with, ready for that: on the processor, where there are many rows, packed once for all of them; for few
+/// rows and on a GPU as it is stored.
 #[derive(Debug)]
 pub struct Factor(Form);
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a layer has a few of them at a time")]
 enum Form {
     Dense(Tensor<2>),
     Stored(Matrix),
     Packed(Panels),
-    #[cfg(not(target_family = "wasm"))]
-    Few(Matrix),
 }
 
 impl Factor {
@@ -121,7 +120,7 @@ impl Factor {
             return Self(Form::Packed(Panels::of_matrix(&HostMatrix::of(weight), weight.dims())));
         }
         #[cfg(not(target_family = "wasm"))]
-        return Self(Form::Few(weight.clone()));
+        return Self(Form::Stored(weight.clone()));
         #[cfg(target_family = "wasm")]
         return Self(Form::Dense(weight.dense()));
     }
@@ -139,7 +138,7 @@ impl Factor {
         let (device, [rows, depth]) = (x.device(), x.dims());
         match &self.0 {
             Form::Dense(weight) => return dense(x, weight, bias),
-            Form::Stored(weight) => {
+            Form::Stored(weight) if !is_host(&device) => {
                 let flops = 2 * product_of([rows, depth, weight.dims()[0]]);
                 return counted(flops, &device, || gpu::product(&x, weight, bias, false))
                     .unwrap_or_else(|| dense(x, &weight.dense(), bias));
@@ -151,11 +150,11 @@ impl Factor {
         let (out, columns) = match &self.0 {
             Form::Packed(panels) => (panels.multiply(x, bias), panels.columns()),
             #[cfg(not(target_family = "wasm"))]
-            Form::Few(weight) => {
+            Form::Stored(weight) => {
                 let columns = weight.dims()[0];
                 (product::multiply_few(x, &HostMatrix::of(weight), columns, bias), columns)
             }
-            Form::Dense(_) | Form::Stored(_) => unreachable!("has been multiplied above"),
+            _ => unreachable!("has been multiplied above, or is not made in wasm"),
         };
         count(2 * product_of([rows, depth, columns]), &device);
         host::tensor(out, [rows, columns], &device)
@@ -320,9 +319,9 @@ pub fn feed_forward(x: Tensor<2>, norm: (&Tensor<1>, &Tensor<1>, f64), up: &Fact
     let (gamma, beta, epsilon) = norm;
     let (device, shape @ [rows, dim]) = (x.device(), x.dims());
     if let Form::Stored(matrix) = &up.0 {
-        let x = layer_norm(x.clone(), gamma, beta, epsilon);
         let flops = 2 * product_of([rows, dim, matrix.dims()[0]]);
-        if let Some(h) = counted(flops, &device, || gpu::product(&x, matrix, None, true)) {
+        let gated = || gpu::product(&layer_norm(x.clone(), gamma, beta, epsilon), matrix, None, true);
+        if let Some(h) = counted(flops, &device, gated) {
             return down.multiply(h, None);
         }
     }
