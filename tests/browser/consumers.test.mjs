@@ -110,13 +110,13 @@ async function ranks(origin, expect) {
 }
 
 const CONSUMERS = {
-  vite: { build: ['vite', 'build'], files: { 'options.js': 'export const options = { allowSoftwareAdapter: true };\n' } },
+  vite: { build: ['vite', 'build'], gpu: true, files: { 'options.js': 'export const options = { allowSoftwareAdapter: true };\n' } },
   webpack: { build: ['webpack'], page: true, isolated: true },
   parcel: { build: ['parcel', 'build', 'index.html', '--no-source-maps', '--no-cache'], isolated: true },
   esbuild: { files: { 'build.mjs': README['build.mjs'], 'options.js': README['options.js'] }, page: true, isolated: true },
   next: { build: ['next', 'build'], out: 'out', app: { 'app/use-ranking.jsx': RECIPES['use-ranking.jsx'] } },
 };
-for (const [name, { build, files, page, app, isolated, out = 'dist' }] of Object.entries(CONSUMERS)) {
+for (const [name, { build, files, page, app, gpu, isolated, out = 'dist' }] of Object.entries(CONSUMERS)) {
   test(name, { timeout: 2 * SLOW_MS }, async (t) => {
     await installed(name, async (folder) => {
       if (!app) await cp(join(projects, 'app'), folder, { recursive: true });
@@ -131,8 +131,7 @@ for (const [name, { build, files, page, app, isolated, out = 'dist' }] of Object
       await ranks(server.origin);
       const requested = (ending) => [...new Set(server.requests.map((line) => line.split(' ')[1]).filter((path) => path.endsWith(ending)))];
       const wasm = await Promise.all(requested('.wasm').map(async (path) => (await stat(join(built, path))).size));
-      // With threads where they may be; without them elsewhere.
-      assert.deepEqual(wasm, [(await stat(join(pkg, `wasm/ctmatch${isolated ? '_cpu' : ''}_bg.wasm`))).size]);
+      assert.deepEqual(wasm, [(await stat(join(pkg, `wasm/ctmatch${gpu ? '' : '_cpu'}_bg.wasm`))).size]);
       const scripts = requested('.js');
       const bytes = (await Promise.all(scripts.map(async (path) => gzipSync(await readFile(join(built, path)), { level: 9 }).length))).reduce((a, b) => a + b, 0);
       console.log(`${name}: ${scripts.length} scripts, ${bytes} bytes gz`);

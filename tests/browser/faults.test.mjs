@@ -51,13 +51,16 @@ async function air(dims) {
 // Whatever fails, fails before this, also on a machine that does other work.
 const SOON_MS = 20_000;
 
-/** In every page: what a call ends with, and how a session is opened whose heap grows by no more than `bytes`. */
+/**
+ * In every page: what a call ends with, and how a session is opened whose heap grows by no more than `bytes`: the module for the GPU has its own
+ * memory, the one for the CPU that of its worker.
+ */
 function helpers() {
   window.code = (promise) => promise.then(() => 'no error', (error) => [error.code, error.retryable]);
   /** In `ms` at most, or late. */
   window.soon = (ms, promise) => Promise.race([promise, new Promise((resolve) => { setTimeout(resolve, ms, 'late'); })]);
   window.small = (where, bytes) => ({
-    backend: 'cpu', cache: 'none', ...(where === 'calling thread' && { worker: false }), ...(where !== 'threads' && { threads: 1 }),
+    backend: 'cpu', cache: 'none', ...(where === 'calling thread' && { worker: false }), ...(where !== 'threads' && { wasmUrl: '/ctmatch/wasm/ctmatch_bg.wasm' }),
     ...(where === 'threads' && { worker: () => new Worker(`/test/small-heap-worker.js?bytes=${bytes}`, { type: 'module' }) }),
   });
 }
