@@ -87,11 +87,12 @@ for (const [what, { backend, worker }, encodes] of [
     }, { volumes, backend, worker });
     assert.ok(worker === false ? threads === 1 : threads > 1, JSON.stringify(threads));
     const isolates = [(method) => debug.send(method)];
-    let wasm = () => page.evaluate(wasmBytes, '/ctmatch/wasm/ctmatch.js');
+    const module = `/ctmatch/wasm/ctmatch${backend === 'cpu' ? '_cpu' : ''}.js`;
+    let wasm = () => page.evaluate(wasmBytes, module);
     if (worker !== false) {
       isolates.push(await workerDebugger(page, '/ctmatch/worker.js'));
       // The first has started the others, and all have one memory.
-      wasm = () => page.workers()[0].evaluate(wasmBytes, '/ctmatch/wasm/ctmatch_cpu.js');
+      wasm = () => page.workers()[0].evaluate(wasmBytes, module);
     }
     const jsBytes = async () => (await Promise.all(isolates.map(heapBytes))).reduce((sum, bytes) => sum + bytes);
 
