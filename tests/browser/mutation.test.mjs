@@ -36,6 +36,8 @@ const POISON = 'makes the NaN that the free memory is filled with, and nothing e
 const EQUIVALENT = {
   full_kernel_c_f32_n_1_aeb5e13d: [['sign', 'skip'], POISON],
   kernel_scalar_binop_c_f32_n_1_8fbf2e77: [KINDS, POISON],
+  product_n_4_o_4_2a85db00: [['sign'], 'queries and keys, values and the output of an attention: signs cancel in pairs'],
+  attention_n_4_56362fed: [KINDS, 'of the shorter text before the known one, whose own latent is not compared'],
   select_kernel_t_f32_i_i32_5f46251c: [['sign'], 'rows and columns of the position bias: two uses of it, whose signs cancel'],
 };
 
