@@ -441,6 +441,7 @@ class Session {
   }
 
   get #threads() {
+    // Where nothing speaks against more and there is one, the others could not be started.
     const oneThread = this.#oneThread ?? (cpu.threads > 1 ? undefined : 'not-started');
     return oneThread ? { threads: 1, oneThread } : { threads: cpu.threads };
   }

@@ -53,7 +53,10 @@ export const cpuModuleLacks = () => (lacking ??= lacks()) || undefined;
  */
 export function planThreads({ threads: wanted = MOST, script }) {
   const threads = Math.min(wanted, globalThis.navigator?.hardwareConcurrency ?? 1);
-  const oneThread = wanted <= 1 ? 'asked' : !script ? 'not-in-worker' : !globalThis.crossOriginIsolated ? 'not-isolated' : (cpuModuleLacks() ?? (threads > 1 ? undefined : 'one-core'));
+  const oneThread = wanted <= 1 ? 'asked'
+    : !script ? 'not-in-worker'
+      : !globalThis.crossOriginIsolated ? 'not-isolated'
+        : (cpuModuleLacks() ?? (threads > 1 ? undefined : 'one-core'));
   return oneThread ? { threads: 1, oneThread } : { threads };
 }
 

@@ -135,8 +135,8 @@ impl Loader {
         self.pending.iter().map(String::as_str)
     }
 
-    /// Checks a shard, whose SHA-256 is known, against the manifest and the configuration, then uploads it. It is read tensor by tensor: of a file that lies
-    /// elsewhere, no more than one tensor is in memory.
+    /// Checks a shard, whose SHA-256 is known, against the manifest and the configuration, then uploads it. It is read tensor by tensor: of a
+    /// file that lies elsewhere, no more than one tensor is in memory.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for a file that is not expected, [`Error::Integrity`] for wrong size or hash,
